@@ -1,0 +1,297 @@
+//! The command line, as `undelfs --help` shows it.
+
+use super::values;
+use clap::builder::Styles;
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// Shows the files that were lost from an ext2/3 filesystem, deleted or truncated, as ordinary files.
+///
+/// IMAGE is a device, or an image of a device or of a single partition. It is only ever read.
+#[derive(Parser, Debug)]
+#[command(name = "undelfs", version, max_term_width = 110, styles = Styles::styled(), disable_help_subcommand = true)]
+pub struct CommandLine {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Say more of what is done; twice and thrice for more still
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
+    pub color: Color,
+    /// Append messages to FILE, with their time, instead of writing them to the standard error
+    #[arg(long, global = true, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Mount the lost files
+    Mount(MountArgs),
+    /// List lost files
+    List(ListArgs),
+    /// Show what is known of one lost file
+    Show(ShowArgs),
+    /// Copy lost files, without mounting
+    Copy(CopyArgs),
+    /// Describe the filesystem, and what there is to work with
+    Info(InfoArgs),
+}
+
+/// The image, and how to read it.
+#[derive(Args, Debug)]
+pub struct ImageArgs {
+    /// Device or image file
+    pub image: PathBuf,
+    /// Where the filesystem begins (also 63s, 1MiB)
+    #[arg(long, value_name = "BYTES", value_parser = values::bytes, help_heading = "Image options", conflicts_with = "partition")]
+    pub offset: Option<u64>,
+    /// Partition number, as fdisk counts them; a disk with one ext filesystem does not need it
+    #[arg(long, value_name = "N", help_heading = "Image options")]
+    pub partition: Option<u32>,
+    /// Use the superblock in this block; a backup is found by itself when the first is damaged
+    #[arg(long, value_name = "BLOCK", help_heading = "Image options")]
+    pub superblock: Option<u64>,
+    /// GNU ddrescue mapfile of the image: what was never read counts as missing
+    #[arg(long, value_name = "FILE", help_heading = "Image options")]
+    pub mapfile: Option<PathBuf>,
+    /// External journal: device or image file
+    #[arg(long, value_name = "DEVICE", help_heading = "Image options")]
+    pub journal: Option<PathBuf>,
+    /// How to read: map is faster, pread tells errors of a failing medium apart
+    #[arg(long, value_name = "HOW", default_value = "map", hide_default_value = true, help_heading = "Image options")]
+    pub io: Io,
+    /// Read a device although it is mounted read-write (with copy: also replace existing files)
+    #[arg(long, help_heading = "Image options")]
+    pub force: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Io {
+    Map,
+    Pread,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Missing {
+    /// Missing ranges read as zeros
+    Zero,
+    /// Missing ranges are errors
+    Error,
+}
+
+#[derive(Args, Debug)]
+pub struct MountArgs {
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Empty folder to mount on
+    pub mountpoint: PathBuf,
+    /// Stay in the foreground
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// allow_other, allow_root, default_permissions, auto_unmount, uid=, gid=, umask= (octal), fsname=, and the long options of this
+    /// command (offset=, partition=, missing=, …)
+    #[arg(short = 'o', value_name = "OPTION,…", action = ArgAction::Append)]
+    pub options: Vec<String>,
+    /// What reading a missing range gives: zeros, or an error (EIO)
+    #[arg(long, value_name = "WHAT", default_value = "zero")]
+    pub missing: Missing,
+}
+
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Only files whose path matches, or whose name where GLOB has no '/'; ** crosses folders (repeatable: any of them)
+    #[arg(long, value_name = "GLOB", help_heading = "Filters")]
+    pub path: Vec<String>,
+    /// Only files lost at TIME or later: '2026-01-23', '2026-01-23 10:00' (local), RFC 3339, '2h' or '3d' (ago)
+    #[arg(long, value_name = "TIME", value_parser = values::time, help_heading = "Filters")]
+    pub deleted_after: Option<jiff::Timestamp>,
+    /// Only files lost before TIME
+    #[arg(long, value_name = "TIME", value_parser = values::time, help_heading = "Filters")]
+    pub deleted_before: Option<jiff::Timestamp>,
+    /// Only files of this size and larger (also 10K, 4M, 1G)
+    #[arg(long, value_name = "SIZE", value_parser = values::bytes, help_heading = "Filters")]
+    pub min_size: Option<u64>,
+    /// Only files of which nothing is missing
+    #[arg(long, help_heading = "Filters")]
+    pub complete: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write nothing but paths, raw and each ended by NUL
+    #[arg(short = '0', long, conflicts_with = "json")]
+    pub print0: bool,
+    /// Leave out the table's header
+    #[arg(short, long)]
+    pub no_header: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Lost file: its path as under by-path/ in the mount, or inode:N, or inode:N@VERSION
+    pub file: OsString,
+    /// Write JSON, with every range
+    #[arg(long)]
+    pub json: bool,
+    /// Write the file's map for another program instead
+    #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
+    pub map: Option<MapFormat>,
+    /// Show every run, however many
+    #[arg(long)]
+    pub all_runs: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapFormat {
+    /// GNU ddrescue mapfile: + what is there, - what is missing
+    Ddrescue,
+}
+
+#[derive(Args, Debug)]
+pub struct CopyArgs {
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Lost files or folders: paths as under by-path/ in the mount ('/' for all), or inode:N, or inode:N@VERSION
+    #[arg(required = true, num_args = 1..)]
+    pub file: Vec<OsString>,
+    /// Where to: a folder (made if need be), or for one file also its new name
+    pub dest: PathBuf,
+    /// What becomes of files with missing ranges: zeros stand in for them, or they are not copied
+    #[arg(long, value_name = "WHAT", default_value = "zero")]
+    pub missing: Missing,
+}
+
+#[derive(Args, Debug)]
+pub struct InfoArgs {
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Parses the program's arguments (the first is its own name). `undelfs IMAGE MOUNTPOINT -o …`, which is how `mount.fuse` calls it, means
+/// `undelfs mount IMAGE MOUNTPOINT -o …`.
+pub fn parse(mut args: Vec<OsString>) -> Result<CommandLine, clap::Error> {
+    if means_mount(args.get(1..).unwrap_or_default(), Path::exists) {
+        args.insert(1, "mount".into());
+    }
+    CommandLine::try_parse_from(args)
+}
+
+/// Whether these arguments mount without saying so: the first that is neither an option nor an option's value is not a command, and it
+/// looks like an image. A mistyped command alone does not, so that it is answered as such.
+fn means_mount(args: &[OsString], exists: impl Fn(&Path) -> bool) -> bool {
+    let command = CommandLine::command();
+    let Some(mount) = command.find_subcommand("mount") else { return false };
+    let takes_value = |name: &[u8]| {
+        mount.get_arguments().chain(command.get_arguments()).any(|argument| {
+            let long = name.strip_prefix(b"--").is_some_and(|name| argument.get_long().is_some_and(|long| long.as_bytes() == name));
+            // Of several short options in one word only the last can have its value in the next.
+            let short = !name.starts_with(b"--") && argument.get_short().is_some_and(|short| name.last() == Some(&(short as u8)));
+            (long || short) && argument.get_action().takes_values()
+        })
+    };
+    let mut options_given = false;
+    let mut rest = args.iter().map(OsString::as_os_str);
+    while let Some(word) = rest.next() {
+        let bytes = word.as_encoded_bytes();
+        if bytes == b"--" {
+            return rest.next().is_some();
+        } else if bytes.len() > 1 && bytes.starts_with(b"-") {
+            options_given |= bytes.starts_with(b"-o");
+            if takes_value(bytes) {
+                rest.next();
+            }
+        } else {
+            let is_command = command.get_subcommands().any(|known| OsStr::new(known.get_name()) == word);
+            let options_given = options_given || rest.any(|word| word.as_encoded_bytes().starts_with(b"-o"));
+            return !is_command && (options_given || bytes.contains(&b'/') || exists(Path::new(word)));
+        }
+    }
+    false
+}
+
+/// What clap has to say as one line, or `None` for help and version, which are no errors.
+pub fn complaint(error: &clap::Error) -> Option<String> {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
+        return None;
+    }
+    let text = error.to_string();
+    let text = text.split("\n\nUsage:").next().unwrap_or_default();
+    let text = text.split("\n\nFor more information").next().unwrap_or_default();
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let words: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Some(format!("{} (see undelfs --help)", words.join(" ").replace(" tip: ", "; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn definitions_are_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn mount_needs_no_word() {
+        for line in [
+            "/dev/sdb1 /mnt -o ro,allow_other",
+            "-o ro disk /mnt",
+            "disk /mnt -o ro",
+            "-oro disk /mnt",
+            "--color always -o partition=2 disk /mnt",
+            "-q /dev/sdb1 /mnt",
+            "--offset 512 there /mnt",
+            "there /mnt",
+            "-- list /mnt",
+        ] {
+            assert!(means_mount(&words(line), |path| path == Path::new("there")), "{line}");
+        }
+        let line = parse(words("undelfs -o ro,allow_other disk /mnt"));
+        assert!(matches!(line.map(|line| line.command), Ok(Command::Mount(MountArgs { options, .. })) if options == ["ro,allow_other"]));
+    }
+
+    #[test]
+    fn commands_are_not_images() {
+        for line in ["list there", "--color always list there", "-v --log there mount there /mnt", "lst there", "--help", "-o ro", ""] {
+            assert!(!means_mount(&words(line), |path| path == Path::new("there")), "{line}");
+        }
+    }
+
+    #[test]
+    fn complaints_are_one_line() {
+        for line in ["undelfs lst x", "undelfs list", "undelfs list --jsn x", "undelfs list x --min-size many", "undelfs copy x y"] {
+            let complaint = CommandLine::try_parse_from(words(line)).err().as_ref().and_then(complaint);
+            assert!(complaint.as_ref().is_some_and(|text| !text.contains('\n') && !text.starts_with("error")), "{complaint:?}");
+        }
+    }
+}

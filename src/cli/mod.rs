@@ -1,0 +1,89 @@
+//! The commands. Results go to the standard output, everything else to the standard error.
+
+mod args;
+mod copy;
+mod info;
+mod list;
+mod messages;
+mod mount;
+mod options;
+mod progress;
+mod select;
+mod show;
+mod terminal;
+mod values;
+
+use args::{Command, CommandLine, Global, ImageArgs};
+use progress::Meter;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use undelfs::fuse::mount::CHILD_ARGUMENT;
+use undelfs::image::{Image, ImageOptions, Io};
+use undelfs::recover::{OpenOptions, Recovery};
+use undelfs::tree::Tree;
+use undelfs::{Error, Result};
+
+/// Runs the command that the program's arguments name, and says what went wrong.
+pub fn main() -> ExitCode {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let child = words.get(1).is_some_and(|word| word == CHILD_ARGUMENT);
+    if child {
+        words.remove(1);
+    }
+    let line = match args::parse(words) {
+        Ok(line) => line,
+        Err(error) => {
+            match args::complaint(&error) {
+                Some(complaint) => messages::error(&complaint),
+                // Help that cannot be written is not wanted any more: the pipe is closed.
+                None => drop(error.print()),
+            }
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let status = run(line, child).unwrap_or_else(|error| {
+        messages::error(&error.to_string());
+        error.exit_status()
+    });
+    ExitCode::from(status)
+}
+
+/// Runs a command; returns its exit status where it says itself why that is not 0.
+fn run(line: CommandLine, child: bool) -> Result<u8> {
+    let CommandLine { global, command } = line;
+    match command {
+        Command::Mount(args) => return mount::run(args, &global, child),
+        Command::List(args) => list::run(&args, &global)?,
+        Command::Show(args) => show::run(&args, &global)?,
+        Command::Copy(args) => copy::run(&args, &global)?,
+        Command::Info(args) => info::run(&args, &global)?,
+    }
+    Ok(0)
+}
+
+/// Opens the image and finds what was lost.
+fn open(args: &ImageArgs, global: &Global) -> Result<Arc<Tree>> {
+    let image = ImageOptions {
+        path: args.image.clone(),
+        offset: args.offset,
+        partition: args.partition,
+        mapfile: args.mapfile.clone(),
+        journal: args.journal.clone(),
+        force: args.force,
+        io: match args.io {
+            args::Io::Map => Io::Map,
+            args::Io::Pread => Io::Pread,
+        },
+    };
+    if let Some(log) = &global.log
+        && Image::open(&image)?.holds(log).map_err(|error| Error::path(log, error))?
+    {
+        return Err(Error::Failed(format!("{}: is on the filesystem to be recovered, where nothing may be written", log.display())));
+    }
+    messages::start(global)?;
+    let meter = Meter::new(global);
+    let recovery = Recovery::open(&OpenOptions { image, superblock: args.superblock }, &meter);
+    meter.finish();
+    Ok(Arc::new(Tree::build(Arc::new(recovery?))))
+}

@@ -1,0 +1,93 @@
+//! Sizes and times as people write them.
+
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, Zoned};
+
+/// A number of bytes: `4096`, `512s` (sectors of 512 bytes), `4K` or `4KiB` (1024), `4kB` (1000), and so on to T.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "expected a number of bytes, such as 4096, 63s, 4K or 1MiB".to_owned())?;
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "s" => 512,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(format!("unknown unit '{unit}': s, K, M, G, T, KiB … (1024) and kB … (1000) are known")),
+    };
+    number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
+}
+
+/// A point in time: RFC 3339, a local date with or without a time, `@SECONDS` since 1970, or how long ago.
+pub fn time(text: &str) -> Result<Timestamp, String> {
+    time_at(text, &Zoned::now())
+}
+
+fn time_at(text: &str, now: &Zoned) -> Result<Timestamp, String> {
+    let text = text.trim();
+    let seconds = text.strip_prefix('@').and_then(|seconds| seconds.parse().ok());
+    let local = |time: DateTime, zone: &TimeZone| zone.to_timestamp(time).ok();
+    // A date alone also parses as a date with a time of midnight; spans come last, since no date reads as one.
+    seconds
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .or_else(|| text.parse::<Timestamp>().ok())
+        .or_else(|| local(text.parse::<DateTime>().ok()?, now.time_zone()))
+        .or_else(|| local(text.parse::<Date>().ok()?.to_datetime(jiff::civil::Time::midnight()), now.time_zone()))
+        .or_else(|| now.checked_sub(text.parse::<Span>().ok()?.abs()).ok().map(|then| then.timestamp()))
+        .ok_or_else(|| "expected a time: '2026-01-23', '2026-01-23 10:00', '2026-01-23T10:00:00Z', or '2h', '3d' (ago)".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_with_units() {
+        for (text, expected) in [
+            ("0", 0),
+            ("32256", 32256),
+            ("63s", 32256),
+            ("4K", 4096),
+            ("4k", 4096),
+            ("1MiB", 1 << 20),
+            ("1MB", 1_000_000),
+            ("2G", 2 << 30),
+            ("16T", 16 << 40),
+        ] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for text in ["", "K", "-1", "1.5G", "1X", "99999999999999999999", "99999999T", "1 K"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_in_every_form() {
+        let now: Zoned = "2026-03-01T12:00:00+01:00[Europe/Berlin]".parse().expect("a time");
+        for (text, expected) in [
+            ("2026-01-23T10:00:00Z", "2026-01-23T10:00:00Z"),
+            ("2026-01-23T10:00:00+02:00", "2026-01-23T08:00:00Z"),
+            ("2026-01-23 10:00", "2026-01-23T09:00:00Z"),
+            ("2026-01-23T10:00:30", "2026-01-23T09:00:30Z"),
+            ("2026-07-23", "2026-07-22T22:00:00Z"),
+            ("2h", "2026-03-01T09:00:00Z"),
+            ("2h ago", "2026-03-01T09:00:00Z"),
+            ("3d", "2026-02-26T11:00:00Z"),
+            ("1 week", "2026-02-22T11:00:00Z"),
+            ("90min", "2026-03-01T09:30:00Z"),
+            ("@86400", "1970-01-02T00:00:00Z"),
+        ] {
+            assert_eq!(time_at(text, &now).map(|time| time.to_string()), Ok(expected.to_owned()), "{text}");
+        }
+        for text in ["", "yesterday evening", "2026-13-01", "10:00", "5", "@x", "99999y"] {
+            assert!(time_at(text, &now).is_err(), "{text}");
+        }
+    }
+}

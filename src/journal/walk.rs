@@ -1,0 +1,241 @@
+//! Walks the log in the order in which it was written and takes it apart into transactions.
+//!
+//! The log is a ring. Its oldest block follows its newest commit, so the walk begins there. Where an older lap meets a
+//! newer one its descriptors may be overwritten while its copies still stand: those are *loose*; the next header tells
+//! their transaction. A mount begins at the ring's first block again, so several such seams can follow each other.
+
+use super::{Copy, Log};
+use crate::format::journal::{BlockType, Header, Layout, Superblock, commit_time};
+use crate::image::Image;
+use crate::units::{Block, Moment, Sequence};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
+
+/// One committed transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Its place in time.
+    pub moment: Moment,
+    /// Its number.
+    pub sequence: Sequence,
+    /// Time of the commit in seconds and nanoseconds since 1970; the old jbd does not write it.
+    pub time: Option<(i64, u32)>,
+    /// The blocks that it wrote, and where their copies stand.
+    pub copies: Vec<(Block, Copy)>,
+    /// The blocks that it revoked.
+    pub revokes: Vec<Block>,
+}
+
+/// What a walk found.
+pub(super) struct Walk {
+    /// Committed transactions, oldest first.
+    pub transactions: Vec<Transaction>,
+    /// Copies that no descriptor names.
+    pub loose: Vec<Copy>,
+    /// The moments that replay would write out; empty when the journal is clean.
+    pub replay: RangeInclusive<Moment>,
+    /// The earliest moment from which on every transaction survives whole; `None` if there is no transaction.
+    pub covered_from: Option<Moment>,
+}
+
+/// Header blocks of the log, by index, with their bytes.
+struct Headers(BTreeMap<u32, (Header, Vec<u8>)>);
+
+/// Unwraps sequences: all that counts lies less than 2^31 transactions before the newest one.
+struct Clock {
+    newest: Sequence,
+}
+
+impl Clock {
+    fn moment(&self, sequence: Sequence) -> Moment {
+        Moment((1u64 << 32).saturating_add_signed(sequence.since(self.newest).into()))
+    }
+}
+
+impl Headers {
+    fn read(log: &Log, superblock: &Superblock, image: &Image, damage: &mut Vec<String>) -> Headers {
+        let (mut headers, mut index) = (BTreeMap::new(), superblock.first);
+        let mut unreadable = 0u32;
+        while index < superblock.length {
+            // 1 MiB at a time: large enough to be sequential, small enough not to count.
+            let count = (superblock.length - index).min((1 << 20) / log.block_size() as u32);
+            let Ok(bytes) = log.read_many(image, index, count.max(1)) else {
+                unreadable += 1;
+                index += 1;
+                continue;
+            };
+            for block in bytes.chunks_exact(log.block_size() as usize) {
+                if let Some(header) = Header::parse(block).filter(|header| header.block_type != BlockType::Superblock) {
+                    headers.insert(index, (header, block.to_vec()));
+                }
+                index += 1;
+            }
+        }
+        if unreadable > 0 {
+            damage.push(format!("{unreadable} blocks of the journal cannot be read"));
+        }
+        Headers(headers)
+    }
+
+    /// The transactions that replay would take: from `s_start` on, each with the next sequence, up to the first without
+    /// commit (`do_one_pass`, fs/jbd2/recovery.c). Returns the last one's sequence.
+    fn replay_end(&self, superblock: &Superblock) -> Option<Sequence> {
+        if superblock.start == 0 {
+            return None;
+        }
+        let (mut at, mut sequence, mut last) = (superblock.start, superblock.sequence, None);
+        for _ in superblock.first..superblock.length {
+            let Some((header, bytes)) = self.0.get(&at).filter(|(header, _)| header.sequence == sequence) else { break };
+            let blocks = match header.block_type {
+                BlockType::Descriptor => superblock.layout.tags(bytes).len() as u32,
+                _ => 0,
+            };
+            if header.block_type == BlockType::Commit {
+                last = Some(sequence);
+                sequence = sequence.plus(1);
+            }
+            at = superblock.advance(at, blocks.saturating_add(1));
+        }
+        last
+    }
+}
+
+impl Superblock {
+    /// The log block `count` blocks after `index` in the ring.
+    fn advance(&self, index: u32, count: u32) -> u32 {
+        let ring = u64::from(self.length - self.first);
+        let within = u64::from(index.saturating_sub(self.first)) + u64::from(count);
+        self.first + (within % ring) as u32
+    }
+}
+
+/// Walks the whole ring.
+pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &mut Vec<String>) -> Walk {
+    let headers = Headers::read(log, superblock, image, damage);
+    let replay_end = headers.replay_end(superblock);
+    // A clean journal's s_sequence is the next to be used; what claims to be later comes from an earlier journal in the same place.
+    let newest = replay_end.unwrap_or(superblock.sequence.plus(u32::MAX));
+    let clock = Clock { newest };
+    let in_time = |sequence: Sequence| sequence.since(newest) <= 0;
+    let ends = headers.0.iter().filter(|(_, (header, _))| header.block_type == BlockType::Commit && in_time(header.sequence));
+    let begin = ends.max_by_key(|(_, (header, _))| header.sequence.since(newest)).map_or(superblock.first, |(at, _)| superblock.advance(*at, 1));
+    let mut open: HashMap<Sequence, Pending> = HashMap::new();
+    let mut done = vec![];
+    let mut loose: Vec<Copy> = vec![];
+    let mut unnamed: Vec<u32> = vec![];
+    let mut before: Option<Header> = None;
+    let ring = superblock.length - superblock.first;
+    let mut step = 0;
+    while step < ring {
+        let at = superblock.advance(begin, step);
+        step += 1;
+        let Some((header, bytes)) = headers.0.get(&at).filter(|(header, _)| in_time(header.sequence)) else {
+            unnamed.push(at);
+            continue;
+        };
+        let sequence = header.sequence;
+        let moment = clock.moment(sequence);
+        let follows = before.is_some_and(|b| b.sequence == sequence || b.block_type == BlockType::Commit && b.sequence.plus(1) == sequence);
+        // Recovery after a crash skips one sequence; the kernels since 6.4 go on behind the last commit (`s_head`).
+        let recovered = before.is_some_and(|b| b.block_type == BlockType::Commit && b.sequence.plus(2) == sequence) || at == superblock.first;
+        let whole = unnamed.is_empty() && (follows || recovered);
+        loose.extend(unnamed.drain(..).map(|index| Copy { moment, index, escaped: false }));
+        let pending = open.entry(sequence).or_insert_with(|| Pending { whole: true, begins_log: recovered, ..Pending::default() });
+        pending.whole &= whole;
+        match header.block_type {
+            BlockType::Descriptor => {
+                for tag in superblock.layout.tags(bytes) {
+                    let index = superblock.advance(begin, step);
+                    if step >= ring || headers.0.get(&index).is_some_and(|(header, _)| in_time(header.sequence)) {
+                        pending.whole = false;
+                        break;
+                    }
+                    step += 1;
+                    let Some(tag) = tag else { continue };
+                    if matches_checksum(log, image, superblock.layout, &tag, sequence, index) {
+                        pending.copies.push((tag.block, Copy { moment, index, escaped: tag.escaped }));
+                    } else {
+                        pending.whole = false;
+                    }
+                }
+            }
+            BlockType::Revoke => pending.revokes.extend(superblock.layout.revoked(bytes)),
+            BlockType::Commit => {
+                let mut pending = open.remove(&sequence).unwrap_or_default();
+                let (copies, revokes) = (std::mem::take(&mut pending.copies), std::mem::take(&mut pending.revokes));
+                done.push((pending, Transaction { moment, sequence, time: commit_time(bytes), copies, revokes }));
+            }
+            BlockType::Superblock => {}
+        }
+        before = Some(*header);
+    }
+    loose.extend(unnamed.into_iter().map(|index| Copy { moment: Moment::PAST, index, escaped: false }));
+    done.sort_by_key(|(_, transaction)| transaction.moment);
+    done.dedup_by_key(|(_, transaction)| transaction.moment);
+    let replay = match replay_end {
+        Some(end) => clock.moment(superblock.sequence)..=clock.moment(end),
+        None => Moment::NOW..=Moment::PAST,
+    };
+    let covered_from = covered_from(&done);
+    Walk { transactions: done.into_iter().map(|(_, transaction)| transaction).collect(), loose, replay, covered_from }
+}
+
+/// A transaction whose commit has not been met yet.
+#[derive(Default)]
+struct Pending {
+    /// Nothing of it is lost.
+    whole: bool,
+    /// It begins at the first block of the log, or behind a recovery.
+    begins_log: bool,
+    copies: Vec<(Block, Copy)>,
+    revokes: Vec<Block>,
+}
+
+fn matches_checksum(log: &Log, image: &Image, layout: Layout, tag: &crate::format::journal::Tag, sequence: Sequence, index: u32) -> bool {
+    layout.csum == 0 || log.read(image, index).is_ok_and(|copy| layout.copy_matches(tag, sequence, &copy))
+}
+
+/// Goes back from the newest transaction while each one is whole and follows the one before. Recovery after a crash
+/// skips one sequence (`journal_recover`, fs/jbd2/recovery.c), so there one may be missing.
+fn covered_from(done: &[(Pending, Transaction)]) -> Option<Moment> {
+    let mut from = None;
+    let mut may_skip = true;
+    for (pending, transaction) in done.iter().rev() {
+        if let Some(Moment(from)) = from
+            && transaction.moment.0 != from
+            && !(may_skip && transaction.moment.0 + 1 == from)
+        {
+            break;
+        }
+        if !pending.whole {
+            return Some(transaction.moment);
+        }
+        from = Some(Moment(transaction.moment.0 - 1));
+        may_skip = pending.begins_log;
+    }
+    from
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(moments: &[(u64, bool, bool)]) -> Vec<(Pending, Transaction)> {
+        let transaction = |moment| Transaction { moment: Moment(moment), sequence: Sequence(0), time: None, copies: vec![], revokes: vec![] };
+        moments.iter().map(|(m, whole, begins_log)| (Pending { whole: *whole, begins_log: *begins_log, ..Pending::default() }, transaction(*m))).collect()
+    }
+
+    #[test]
+    fn coverage_ends_at_the_first_gap() {
+        assert_eq!(covered_from(&[]), None);
+        assert_eq!(covered_from(&done(&[(5, true, false), (7, true, false), (8, true, false)])), Some(Moment(6)));
+        assert_eq!(covered_from(&done(&[(5, true, false), (7, true, true), (8, true, false)])), Some(Moment(4)));
+        assert_eq!(covered_from(&done(&[(6, false, false), (7, true, false)])), Some(Moment(6)));
+    }
+
+    #[test]
+    fn moments_are_ordered_across_the_wrap_of_sequences() {
+        let clock = Clock { newest: Sequence(3) };
+        assert!(clock.moment(Sequence(u32::MAX)) < clock.moment(Sequence(1)));
+    }
+}

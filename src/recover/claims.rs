@@ -1,0 +1,158 @@
+//! One pass over all lost files, newest loss first: a block that two of them claim belongs to the one lost last, since
+//! the other's were free before. Counts on the way what of each file is there.
+
+use super::Progress;
+use super::chain::{Cache, Chain, Claims, Piece};
+use super::file::{LostFile, Mapping, SizeFrom, Tally};
+use super::reuse::Reuse;
+use crate::fs::Filesystem;
+use crate::run::{self, Evidence, Place, Run};
+use crate::units::{Block, FileBlock, Generation, Ino};
+use roaring::RoaringTreemap;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+/// What the pass found of one file.
+#[derive(Default)]
+pub struct Verdict {
+    /// Blocks that it lost to a file lost later.
+    pub lost: RoaringTreemap,
+    /// Its indirect blocks have holes only where the file had.
+    pub zeros_are_holes: bool,
+}
+
+/// The blocks claimed so far, and what this file finds taken.
+struct Taken<'a> {
+    seen: &'a RoaringTreemap,
+    /// Tells whether a later epoch of the same life has the block at the same place, and there it stands.
+    kept: &'a dyn Fn(Block, FileBlock) -> bool,
+    lost: RefCell<RoaringTreemap>,
+}
+
+impl Claims for Taken<'_> {
+    fn lost_to_newer(&self, block: Block, at: Option<FileBlock>) -> bool {
+        if self.lost.borrow().contains(block.get()) {
+            return true;
+        }
+        let lost = self.seen.contains(block.get()) && !at.is_some_and(|at| (self.kept)(block, at));
+        if lost {
+            self.lost.borrow_mut().insert(block.get());
+        }
+        lost
+    }
+}
+
+/// The piece that was resolved last of each kind: a pass in file order asks for no other.
+#[derive(Default)]
+struct Latest(RefCell<Vec<((Block, FileBlock), Piece)>>);
+
+impl Cache for Latest {
+    fn get(&self, key: (Block, FileBlock)) -> Option<Piece> {
+        self.0.borrow().iter().find(|(held, _)| *held == key).map(|(_, piece)| piece.clone())
+    }
+
+    fn put(&self, key: (Block, FileBlock), piece: Piece) {
+        // One leaf and the two levels above it.
+        let mut held = self.0.borrow_mut();
+        if held.len() >= 3 {
+            let leaf = held.iter().position(|(_, piece)| matches!(piece, Piece::Leaf(_))).unwrap_or(0);
+            held.remove(leaf);
+        }
+        held.push((key, piece));
+    }
+}
+
+/// Settles who has which block. `files` are sorted, newest loss first; their tallies, and sizes that rest on the chain, are filled in.
+pub fn settle(fs: &Filesystem, reuse: &Reuse, files: &mut [LostFile], progress: &dyn Progress) -> Vec<Verdict> {
+    let mut seen = RoaringTreemap::new();
+    let mut verdicts: Vec<Verdict> = vec![];
+    let mut epochs: HashMap<(Option<Ino>, Option<Generation>), Vec<usize>> = HashMap::new();
+    let total = files.len() as u64;
+    for index in 0..files.len() {
+        if index % 256 == 0 {
+            progress.step("following block chains", index as u64, total);
+        }
+        let (done, rest) = files.split_at_mut(index);
+        let file = &mut rest[0];
+        let later = epochs.entry((file.ino, file.generation)).or_default();
+        let kept = |block: Block, at: FileBlock| {
+            later.iter().any(|epoch| {
+                let (file, verdict): (&LostFile, &Verdict) = (&done[*epoch], &verdicts[*epoch]);
+                let cache = Latest::default();
+                let chain = Chain { fs, reuse, file, zeros_are_holes: verdict.zeros_are_holes, claims: &verdict.lost, cache: &cache };
+                chain.run_at(at).is_some_and(|run| run.block == Some(block) && run.evidence.is_data())
+            })
+        };
+        let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
+        let (own, verdict) = settle_one(fs, reuse, file, taken);
+        later.push(index);
+        verdicts.push(verdict);
+        seen |= own;
+    }
+    verdicts
+}
+
+/// Walks one file. Returns the blocks that it claims.
+fn settle_one(fs: &Filesystem, reuse: &Reuse, file: &mut LostFile, taken: Taken<'_>) -> (RoaringTreemap, Verdict) {
+    let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<FileBlock>);
+    let mut zeros_are_holes = true;
+    let (size, by_chain) = (file.size, file.size_from == SizeFrom::Chain);
+    if matches!(file.mapping, Mapping::Indirect { .. }) {
+        let cache = Latest::default();
+        let chain = Chain { fs, reuse, file, zeros_are_holes, claims: &taken, cache: &cache };
+        let mut count = 0u64;
+        chain.visit(&mut |block, at| {
+            let again = at.is_none() && !indirect.insert(block.get());
+            if again {
+                taken.lost.borrow_mut().insert(block.get());
+                return false;
+            }
+            count += 1;
+            last = last.max(at);
+            own.insert(block.get());
+            true
+        });
+        zeros_are_holes = count >= file.span.blocks;
+    }
+    if by_chain {
+        file.size = last.map_or(0, |last| last.plus(1).0.saturating_mul(fs.block_size()));
+    }
+    let mut tally = Tally::default();
+    {
+        let cache = Latest::default();
+        let chain = Chain { fs, reuse, file, zeros_are_holes, claims: &taken, cache: &cache };
+        let mut at = FileBlock(0);
+        let mut before: Vec<Run> = vec![];
+        while let Some(found) = chain.run_at(at) {
+            at = found.end();
+            add(&mut tally, file, &found, fs.block_size());
+            let more = before.len();
+            run::push(&mut before, found);
+            if before.len() > more && more > 0 {
+                before.remove(0);
+                tally.runs += 1;
+            }
+        }
+        tally.runs += before.len() as u64;
+    }
+    if let Mapping::Inline(bytes) = &file.mapping {
+        tally.bytes[Evidence::Journal as usize] = bytes.len() as u64;
+        tally.runs = 1;
+    }
+    debug_assert!(by_chain || file.size == size);
+    file.tally = tally;
+    (own, Verdict { lost: taken.lost.into_inner(), zeros_are_holes })
+}
+
+/// Adds a run's bytes, cut at the file's size and less what a truncate zeroed.
+fn add(tally: &mut Tally, file: &LostFile, run: &Run, block_size: u64) {
+    let start = run.file_block.0.saturating_mul(block_size);
+    let end = run.end().0.saturating_mul(block_size).min(file.size);
+    let mut bytes = end.saturating_sub(start);
+    if let Some((from, length)) = file.zeroed.filter(|_| run.evidence.is_data() && run.place == Place::Home) {
+        let zeroed = (from + length).min(end).saturating_sub(from.max(start));
+        tally.bytes[Evidence::Overwritten as usize] += zeroed;
+        bytes -= zeroed;
+    }
+    tally.bytes[run.evidence as usize] += bytes;
+}

@@ -1,0 +1,201 @@
+//! What is known of one lost file.
+
+use crate::run::Evidence;
+use crate::units::{Block, Generation, Ino, Moment};
+use serde::Serialize;
+
+/// Index of a lost file in [`crate::recover::Recovery::files`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FileId(pub u32);
+
+/// Seconds since 1970 with nanoseconds, as inodes hold them (`i_mtime`, `i_mtime_extra`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Time {
+    /// Seconds since 1970-01-01 UTC.
+    pub seconds: i64,
+    /// Nanoseconds, below 10^9.
+    pub nanos: u32,
+}
+
+/// The kinds of lost files that are shown. Devices, FIFOs and sockets have no content and are not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+}
+
+/// What a file's size rests on, best first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SizeFrom {
+    /// `i_size` of the inode's last good copy.
+    Inode,
+    /// The user's word.
+    Hint,
+    /// The content says its own length.
+    Content,
+    /// The last block that a pointer names.
+    Chain,
+}
+
+/// How a file was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    /// The last link was removed.
+    Deleted,
+    /// The inode lives on, but shorter or with other blocks.
+    Truncated,
+}
+
+/// Whether a file is all there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Every byte is there (also when the file had none).
+    Complete,
+    /// Some bytes are missing.
+    Partial,
+    /// Nothing of the content is there.
+    Empty,
+}
+
+/// A pointer from an inode, and what it rests on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pointer {
+    /// The block it names.
+    pub block: Block,
+    /// `Journal`, `Chain` or `Inferred`.
+    pub evidence: Evidence,
+}
+
+/// Where a lost file's bytes are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Mapping {
+    /// `i_block[15]`: 12 direct blocks, then IND, DIND and TIND. A `None` is a hole where `certain`, else unknown.
+    Indirect {
+        /// The pointers.
+        pointers: [Option<Pointer>; 15],
+        /// Whether an absent pointer is known to have been absent.
+        certain: bool,
+    },
+    /// The content itself (a fast symbolic link's target).
+    Inline(Box<[u8]>),
+}
+
+/// Bytes of a file by evidence, in the order of [`Evidence::ALL`], and how many runs they lie in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Bytes, indexed by `Evidence as usize`.
+    pub bytes: [u64; 7],
+    /// Number of runs.
+    pub runs: u64,
+}
+
+impl Tally {
+    /// Bytes known in this way.
+    pub fn of(&self, evidence: Evidence) -> u64 {
+        self.bytes[evidence as usize]
+    }
+
+    /// Bytes that are missing.
+    pub fn missing(&self) -> u64 {
+        Evidence::ALL.into_iter().filter(|e| e.is_missing()).map(|e| self.of(e)).sum()
+    }
+}
+
+/// The moments of a lost life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// It began after this: the inode's life before, if any, was over by then.
+    pub born: Moment,
+    /// The last moment at which the inode was seen as it was.
+    pub last: Moment,
+    /// The first moment at which the loss shows; from then on its blocks may be free.
+    pub freed: Moment,
+    /// The moment by which all of them were.
+    pub freed_by: Moment,
+    /// The moment at which the last name was removed; for a file that lives on, `freed`.
+    pub unlinked: Moment,
+    /// What the same life of the inode maps today, if it still holds blocks.
+    pub successor: Option<[Option<Block>; 15]>,
+    /// File blocks from here on were cut off, so that whatever the successor has there is new.
+    pub cut: u64,
+    /// Filesystem blocks that the inode said it had (`i_blocks`), indirect blocks included.
+    pub blocks: u64,
+}
+
+/// One lost life of a file: what was lost when an inode was deleted, truncated or rewritten.
+#[derive(Clone, Debug)]
+pub struct LostFile {
+    /// The inode; `None` for a chain found without one.
+    pub ino: Option<Ino>,
+    /// The generation of this life.
+    pub generation: Option<Generation>,
+    /// 0 for the newest lost life of the inode, 1 for the one before, and so on.
+    pub version: u32,
+    /// What it was.
+    pub kind: Kind,
+    /// Bytes.
+    pub size: u64,
+    /// What the size rests on.
+    pub size_from: SizeFrom,
+    /// `i_mode & 07777`.
+    pub mode: u16,
+    /// Hard links that it had.
+    pub links: u16,
+    /// Owner (`i_uid`, `l_i_uid_high`).
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Last access.
+    pub atime: Time,
+    /// Last change of the content, as the file had it.
+    pub mtime: Time,
+    /// Last change of the inode, as the file had it.
+    pub ctime: Time,
+    /// When it was lost, where anything says so.
+    pub deleted: Option<Time>,
+    /// How it was lost.
+    pub loss: Loss,
+    /// When this life lived and how it ended.
+    pub span: Span,
+    /// Where its bytes are.
+    pub mapping: Mapping,
+    /// A range of bytes (offset, length) that the truncate wrote zeros over (`ext3_block_truncate_page`).
+    pub zeroed: Option<(u64, u64)>,
+    /// Full paths it had when it was lost, best known first, raw bytes, each beginning with `/`. More than one for hard links.
+    /// A folder whose own path is unknown stands as `#INODE` at the root.
+    pub paths: Vec<Vec<u8>>,
+    /// What of it is there.
+    pub tally: Tally,
+}
+
+impl LostFile {
+    /// Whether all, some or nothing of its content is there.
+    pub fn state(&self) -> State {
+        let missing = self.tally.missing();
+        if missing == 0 && self.has_trace() {
+            State::Complete
+        } else if missing < self.size {
+            State::Partial
+        } else {
+            State::Empty
+        }
+    }
+
+    /// Bytes that are there: data and holes.
+    pub fn recovered(&self) -> u64 {
+        self.size.saturating_sub(self.tally.missing())
+    }
+
+    /// Whether any copy of the inode told where its content was; without one even the size is unknown.
+    pub fn has_trace(&self) -> bool {
+        !matches!(&self.mapping, Mapping::Indirect { pointers, certain: false } if pointers.iter().all(Option::is_none))
+    }
+}

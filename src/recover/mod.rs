@@ -1,0 +1,200 @@
+//! From the image and its history to lost files, each with its runs and the evidence for every one of them.
+
+mod chain;
+mod claims;
+pub mod file;
+mod folders;
+mod history;
+pub mod info;
+mod inodes;
+mod names;
+mod read;
+mod reuse;
+
+pub use file::{FileId, Kind, LostFile, Loss, Mapping, Pointer, SizeFrom, Span, State, Tally, Time};
+pub use info::{Info, JournalInfo};
+pub use read::{Range, Segment};
+
+use crate::error::Result;
+use crate::fs::{Filesystem, lock};
+use crate::image::{Image, ImageOptions};
+use crate::run::Run;
+use crate::units::{Block, FileBlock, Ino};
+use chain::{Cache, Chain, Claims, Piece};
+use inodes::Inodes;
+use lru::LruCache;
+use reuse::Reuse;
+use roaring::RoaringTreemap;
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+
+/// Pieces of block maps kept in memory, shared by all files. A piece holds at most 1,024 runs or pointers of up to
+/// 88 bytes with 4 KiB blocks, and commonly a handful: 20 MiB at the worst.
+const PIECES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// What to open, and how.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The image.
+    pub image: ImageOptions,
+    /// The superblock to use, in filesystem blocks; the first, or a backup found by itself, if not given.
+    pub superblock: Option<u64>,
+}
+
+/// Told how far a long job is.
+pub trait Progress: Sync {
+    /// `what` is under way and has done `done` of `total` (0 if unknown).
+    fn step(&self, what: &str, done: u64, total: u64);
+}
+
+/// A [`Progress`] that tells nobody.
+impl Progress for () {
+    fn step(&self, _: &str, _: u64, _: u64) {}
+}
+
+/// What a filesystem lost. Shared by all threads.
+pub struct Recovery {
+    fs: Filesystem,
+    reuse: Reuse,
+    files: Vec<LostFile>,
+    /// For each file what the pass over all claims found.
+    verdicts: Vec<claims::Verdict>,
+    pieces: Mutex<LruCache<(u32, Block, FileBlock), Piece>>,
+    unreadable_inodes: u64,
+}
+
+impl Recovery {
+    /// Opens an image, reads its history and finds what was lost.
+    pub fn open(options: &OpenOptions, progress: &dyn Progress) -> Result<Recovery> {
+        let image = Image::open(&options.image)?;
+        progress.step("reading the journal", 0, 0);
+        let fs = Filesystem::open(image, options.superblock, options.image.journal.as_deref())?;
+        let inodes = Inodes::scan(&fs, progress);
+        let mut files: Vec<LostFile> = inodes.lives.values().flatten().flat_map(|life| history::losses(&fs, life)).collect();
+        // Newest loss first: what was lost later wins a block.
+        files.sort_by_key(|file| std::cmp::Reverse((file.span.freed, file.deleted.map(|time| time.seconds), file.ino)));
+        let reuse = Reuse::default();
+        progress.step("following block chains", 0, 0);
+        let verdicts = claims::settle(&fs, &reuse, &mut files, progress);
+        let mut recovery = Recovery {
+            fs,
+            reuse,
+            files,
+            verdicts,
+            pieces: Mutex::new(LruCache::new(PIECES)),
+            unreadable_inodes: inodes.unreadable,
+        };
+        progress.step("reading folders", 0, 0);
+        let paths = names::paths(&recovery, &inodes, progress);
+        recovery.settle_names(paths);
+        Ok(recovery)
+    }
+
+    /// Gives files their paths, drops those of which neither a name nor content is left, and numbers the lives of each inode.
+    fn settle_names(&mut self, paths: Vec<Vec<Vec<u8>>>) {
+        let mut kept = vec![];
+        for ((mut file, verdict), paths) in self.files.drain(..).zip(self.verdicts.drain(..)).zip(paths) {
+            file.paths = paths;
+            if !file.paths.is_empty() || file.has_trace() {
+                kept.push((file, verdict));
+            }
+        }
+        let mut versions = std::collections::HashMap::<Ino, u32>::new();
+        for (file, _) in &mut kept {
+            if let Some(ino) = file.ino {
+                let next = versions.entry(ino).or_default();
+                file.version = *next;
+                *next += 1;
+            }
+        }
+        (self.files, self.verdicts) = kept.into_iter().unzip();
+    }
+
+    /// All lost files, newest loss first.
+    pub fn files(&self) -> &[LostFile] {
+        &self.files
+    }
+
+    /// One of them.
+    ///
+    /// # Panics
+    /// If `id` is not from this recovery.
+    pub fn file(&self, id: FileId) -> &LostFile {
+        &self.files[id.0 as usize]
+    }
+
+    /// All their ids.
+    pub fn ids(&self) -> impl Iterator<Item = FileId> + use<> {
+        (0..self.files.len() as u32).map(FileId)
+    }
+
+    /// The filesystem.
+    pub fn filesystem(&self) -> &Filesystem {
+        &self.fs
+    }
+
+    /// The image.
+    pub fn image(&self) -> &Image {
+        self.fs.image()
+    }
+
+    /// Bytes of a block.
+    pub fn block_size(&self) -> u64 {
+        self.fs.block_size()
+    }
+
+    /// The run that `at` lies in, from `at` on, as long as one lookup tells; `None` past the file's end.
+    pub fn run_at(&self, id: FileId, at: FileBlock) -> Option<Run> {
+        let verdict = &self.verdicts[id.0 as usize];
+        let cache = Pieces { id, pieces: &self.pieces };
+        let chain = Chain {
+            fs: &self.fs,
+            reuse: &self.reuse,
+            file: self.file(id),
+            zeros_are_holes: verdict.zeros_are_holes,
+            claims: &verdict.lost,
+            cache: &cache,
+        };
+        let run = chain.run_at(at)?;
+        Some(self.without_unread(run))
+    }
+
+    /// Cuts a run before what the medium did not give (per mapfile), or marks its beginning as unreadable.
+    fn without_unread(&self, mut run: Run) -> Run {
+        let Some(block) = run.block.filter(|_| run.evidence.is_data() && run.place == crate::run::Place::Home) else { return run };
+        let size = self.block_size();
+        if !self.image().is_unread(block.get().saturating_mul(size), run.length.saturating_mul(size)) {
+            return run;
+        }
+        let unread = |block: Block| self.image().is_unread(block.get().saturating_mul(size), size);
+        let first = unread(block);
+        run.length = (1..run.length).take_while(|n| unread(block.plus(*n)) == first).count() as u64 + 1;
+        if first {
+            run.evidence = crate::run::Evidence::Unreadable;
+            run.reason = "the medium could not be read here".into();
+        }
+        run
+    }
+}
+
+/// The shared cache, seen from one file.
+struct Pieces<'a> {
+    id: FileId,
+    pieces: &'a Mutex<LruCache<(u32, Block, FileBlock), Piece>>,
+}
+
+impl Cache for Pieces<'_> {
+    fn get(&self, (block, at): (Block, FileBlock)) -> Option<Piece> {
+        lock(self.pieces).get(&(self.id.0, block, at)).cloned()
+    }
+
+    fn put(&self, (block, at): (Block, FileBlock), piece: Piece) {
+        lock(self.pieces).put((self.id.0, block, at), piece);
+    }
+}
+
+impl Claims for RoaringTreemap {
+    fn lost_to_newer(&self, block: Block, _: Option<FileBlock>) -> bool {
+        self.contains(block.get())
+    }
+}

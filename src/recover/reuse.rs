@@ -1,0 +1,110 @@
+//! What became of a block after it was freed: whether it still holds what the lost file wrote there.
+//!
+//! A block is lost to a file as soon as anything else had it, also if that is gone again. Evidence, all of it block by
+//! block: the bitmap of today, the bitmap's copies in the journal, copies and revokes of the block itself.
+
+use crate::fs::{Filesystem, lock, test_bit};
+use crate::journal::Copy;
+use crate::units::{Block, Moment};
+use lru::LruCache;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+
+/// Derived bitmaps kept in memory: 4 KiB each with 4 KiB blocks, so 1 MiB.
+const BITMAPS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// Bitmaps by group and index of the first copy that counts.
+type Derived = Mutex<LruCache<(u64, usize), Arc<Vec<u8>>>>;
+
+/// Answers what happened to blocks over time.
+pub struct Reuse {
+    /// Blocks that were taken again after having been seen free.
+    retaken: Derived,
+    /// Copies of bitmaps.
+    copies: Derived,
+}
+
+impl Default for Reuse {
+    fn default() -> Self {
+        Reuse { retaken: Mutex::new(LruCache::new(BITMAPS)), copies: Mutex::new(LruCache::new(BITMAPS)) }
+    }
+}
+
+impl Reuse {
+    fn bitmap_copies<'a>(&self, fs: &'a Filesystem, group: u64) -> &'a [Copy] {
+        fs.geometry().group(group).map_or(&[], |descriptor| fs.journal().copies(descriptor.block_bitmap))
+    }
+
+    fn bitmap_copy(&self, fs: &Filesystem, group: u64, index: usize) -> Option<Arc<Vec<u8>>> {
+        if let Some(bitmap) = lock(&self.copies).get(&(group, index)) {
+            return Some(Arc::clone(bitmap));
+        }
+        let copy = *self.bitmap_copies(fs, group).get(index)?;
+        let bitmap = Arc::new(fs.journal().read_copy(fs.image(), copy).ok()?);
+        lock(&self.copies).put((group, index), Arc::clone(&bitmap));
+        Some(bitmap)
+    }
+
+    /// Whether a block that was freed at `freed` (in the transaction that ended then, or later) was seen free and after that in use again.
+    pub fn was_retaken(&self, fs: &Filesystem, block: Block, freed: Moment) -> bool {
+        let (group, bit) = fs.bit_of(block);
+        let first = self.bitmap_copies(fs, group).partition_point(|copy| copy.moment < freed);
+        test_bit(&self.retaken_since(fs, group, first), bit)
+    }
+
+    fn retaken_since(&self, fs: &Filesystem, group: u64, first: usize) -> Arc<Vec<u8>> {
+        if let Some(bitmap) = lock(&self.retaken).get(&(group, first)) {
+            return Arc::clone(bitmap);
+        }
+        let size = fs.block_size() as usize;
+        let (mut free, mut retaken) = (vec![0u8; size], vec![0u8; size]);
+        let mut see = |bitmap: &[u8]| {
+            for ((free, retaken), now) in free.iter_mut().zip(&mut retaken).zip(bitmap) {
+                *retaken |= *free & now;
+                *free |= !now;
+            }
+        };
+        for index in first..self.bitmap_copies(fs, group).len() {
+            if let Some(bitmap) = self.bitmap_copy(fs, group, index) {
+                see(&bitmap);
+            }
+        }
+        if let Some(bitmap) = fs.block_bitmap(group) {
+            see(&bitmap);
+        }
+        let retaken = Arc::new(retaken);
+        lock(&self.retaken).put((group, first), Arc::clone(&retaken));
+        retaken
+    }
+
+    /// Whether a block was in use at the last moment before `freed` that a bitmap copy shows; `None` where none does.
+    pub fn was_allocated_before(&self, fs: &Filesystem, block: Block, freed: Moment) -> Option<bool> {
+        let (group, bit) = fs.bit_of(block);
+        let before = self.bitmap_copies(fs, group).partition_point(|copy| copy.moment < freed).checked_sub(1)?;
+        Some(test_bit(&*self.bitmap_copy(fs, group, before)?, bit))
+    }
+
+    /// Whether a block was seen free at some moment from `from` up to, not including, `to`.
+    fn was_free_between(&self, fs: &Filesystem, block: Block, from: Moment, to: Moment) -> bool {
+        let (group, bit) = fs.bit_of(block);
+        let copies = self.bitmap_copies(fs, group);
+        let first = copies.partition_point(|copy| copy.moment < from);
+        let last = copies.partition_point(|copy| copy.moment < to);
+        (first..last).any(|index| self.bitmap_copy(fs, group, index).is_some_and(|bitmap| !test_bit(&bitmap, bit)))
+    }
+
+    /// Whether the journal shows the block as something else's metadata after `freed_by`.
+    pub fn was_metadata_since(&self, fs: &Filesystem, block: Block, freed_by: Moment) -> bool {
+        let journal = fs.journal();
+        journal.copies(block).last().is_some_and(|copy| copy.moment > freed_by) || journal.revokes(block).last().is_some_and(|at| *at > freed_by)
+    }
+
+    /// The journal's copies of a block that belong to the owner it had from after `born` until `freed`, newest first:
+    /// neither revoked nor seen free in between.
+    pub fn copies_of_owner(&self, fs: &Filesystem, block: Block, born: Moment, freed: Moment) -> Vec<Copy> {
+        let journal = fs.journal();
+        let revoked = |from: Moment| journal.revokes(block).iter().any(|at| *at >= from && *at < freed);
+        let copies = journal.copies(block).iter().rev().filter(|copy| copy.moment > born && copy.moment <= freed);
+        copies.take_while(|copy| !revoked(copy.moment) && !self.was_free_between(fs, block, copy.moment, freed)).copied().collect()
+    }
+}
