@@ -382,7 +382,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::recover::file::Mapping;
+    use crate::recover::file::{Mapping, Span};
     use crate::units::Moment;
 
     /// A file without a name, of so many bytes by evidence.
@@ -402,9 +402,19 @@ pub(crate) mod tests {
             ctime: Time::default(),
             deleted: None,
             loss: Loss::Deleted,
-            freed: Moment::NOW,
+            links: 1,
+            span: Span {
+                born: Moment::PAST,
+                last: Moment::PAST,
+                freed: Moment::NOW,
+                freed_by: Moment::NOW,
+                unlinked: Moment::NOW,
+                successor: None,
+                cut: 0,
+                blocks: 0,
+            },
             mapping: Mapping::Inline(Box::default()),
-            zeroed: None,
+            zeroed: Vec::new(),
             paths: Vec::new(),
             tally: Tally { bytes, runs: 1 },
         }

@@ -142,30 +142,32 @@ impl Builder {
         }
     }
 
-    /// The folder `name` in `folder`, made if need be; under another name where a file has that one.
-    fn folder_in(&mut self, folder: NodeId, name: &[u8]) -> NodeId {
+    /// The folder `name` in `folder`, made if need be; under another name where a file has that one. Also that name.
+    fn folder_in(&mut self, folder: NodeId, name: &[u8]) -> (NodeId, Box<[u8]>) {
         let mut name: Box<[u8]> = name.into();
         for version in 1.. {
             match self.child(folder, &name) {
-                Some(found) if self.is_folder(found) => return found,
+                Some(found) if self.is_folder(found) => return (found, name),
                 Some(_) => name = [&name[..], format!("@{version}").as_bytes()].concat().into(),
                 None => break,
             }
         }
         let made = self.folder(folder);
         self.link(folder, &name, made);
-        made
+        (made, name)
     }
 
-    /// The folder that holds `path`'s last component, and that component; `None` for a path without one.
-    fn place<'p>(&mut self, path: &'p [u8]) -> Option<(NodeId, &'p [u8])> {
+    /// The folder that holds `path`'s last component, the folder's own path in the mount, and that component; `None` for a path without one.
+    fn place<'p>(&mut self, path: &'p [u8]) -> Option<(NodeId, Vec<u8>, &'p [u8])> {
         let mut parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).peekable();
-        let mut folder = NodeId::BY_PATH;
+        let (mut folder, mut shown) = (NodeId::BY_PATH, b"by-path".to_vec());
         while let Some(part) = parts.next() {
             if parts.peek().is_none() {
-                return Some((folder, part));
+                return Some((folder, shown, part));
             }
-            folder = self.folder_in(folder, part);
+            let (next, name) = self.folder_in(folder, part);
+            folder = next;
+            shown = [&shown, &b"/"[..], &name].concat();
         }
         None
     }
@@ -178,13 +180,10 @@ impl Builder {
         let node = self.node(Content::Lost, Some(id));
         let mut first: Option<Box<[u8]>> = None;
         for path in &file.paths {
-            let Some((folder, name)) = self.place(path) else { continue };
+            let Some((folder, shown, name)) = self.place(path) else { continue };
             let name = self.free_name(folder, name);
             self.link(folder, &name, node);
-            first.get_or_insert_with(|| {
-                let parent = &path[..path.iter().rposition(|byte| *byte == b'/').unwrap_or(0)];
-                [b"by-path".as_slice(), parent, b"/", &name].concat().into()
-            });
+            first.get_or_insert_with(|| [&shown, &b"/"[..], &name].concat().into());
         }
         if let Some(ino) = file.ino {
             let name = if file.version == 0 { ino.to_string() } else { format!("{ino}@{}", file.version) };
@@ -200,10 +199,10 @@ impl Builder {
     fn add_folder(&mut self, file: &LostFile, id: FileId) -> Box<[u8]> {
         let unnamed = format!("/#{}", file.ino.map_or(0, |ino| ino.0)).into_bytes();
         let path = file.paths.first().unwrap_or(&unnamed);
-        let Some((folder, name)) = self.place(path) else { return Box::default() };
-        let node = self.folder_in(folder, name);
+        let Some((folder, shown, name)) = self.place(path) else { return Box::default() };
+        let (node, name) = self.folder_in(folder, name);
         self.at(node).file.get_or_insert(id);
-        [b"by-path".as_slice(), path].concat().into()
+        [&shown, &b"/"[..], &name].concat().into()
     }
 }
 

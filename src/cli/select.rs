@@ -17,6 +17,8 @@ pub struct Selected {
     pub node: NodeId,
     /// Its path in the mount, without a `/` at either end.
     pub mount_path: Vec<u8>,
+    /// The lost file that it is; none for a folder that still exists.
+    pub file: Option<FileId>,
 }
 
 impl Selected {
@@ -46,11 +48,6 @@ pub fn select(tree: &Tree, file: &OsStr) -> Result<Selected> {
     walk(tree, &by_path).or_else(|| walk(tree, file)).ok_or_else(|| not_found(tree, file))
 }
 
-/// A lost file as the selection that names it.
-pub fn selection(tree: &Tree, id: FileId) -> Option<Selected> {
-    walk(tree, &tree.mount_path(id))
-}
-
 /// How a path in the mount is shown, and can be given as FILE: `by-path/a/b` as `/a/b`, `by-inode/12` as it is.
 pub fn shown(mount_path: &[u8]) -> &[u8] {
     match mount_path.strip_prefix(b"by-path") {
@@ -70,13 +67,14 @@ fn walk(tree: &Tree, path: &[u8]) -> Option<Selected> {
     let parts: Vec<&[u8]> = components(path).collect();
     let inside = matches!(parts.first(), Some(&b"by-path" | &b"by-inode"));
     let node = parts.iter().try_fold(NodeId::ROOT, |node, part| tree.lookup(node, part))?;
-    inside.then(|| Selected { node, mount_path: parts.join(&b'/') })
+    inside.then(|| Selected { node, mount_path: parts.join(&b'/'), file: tree.file(node) })
 }
 
 fn by_inode(tree: &Tree, ino: u32, version: u32) -> Result<Selected> {
     let mut files = tree.recovery().files().iter();
     let index = files.position(|file| file.ino.is_some_and(|known| known.0 == ino) && file.version == version);
-    let selected = index.and_then(|index| selection(tree, FileId(u32::try_from(index).ok()?)));
+    let id = index.and_then(|index| u32::try_from(index).ok()).map(FileId);
+    let selected = id.and_then(|id| Some(Selected { file: Some(id), ..walk(tree, &tree.mount_path(id))? }));
     selected.ok_or_else(|| {
         let versions = tree.recovery().files().iter().filter(|file| file.ino.is_some_and(|known| known.0 == ino)).count();
         Error::NotFound(match (version, versions) {

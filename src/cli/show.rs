@@ -26,7 +26,7 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<()> {
     let tree = open(&args.image, global)?;
     let selected = select(&tree, &args.file)?;
     let path = shown(&selected.mount_path);
-    let id = tree.file(selected.node).ok_or_else(|| {
+    let id = selected.file.ok_or_else(|| {
         Error::NotFound(format!("{}: this folder was not lost; `undelfs list --path` lists what was lost from it", quote(path)))
     })?;
     let mut output = Output::new(global);
@@ -122,11 +122,9 @@ fn facts(tree: &Tree, id: FileId, output: &mut Output) -> io::Result<()> {
         writeln!(out, "  {name:<11} {}", terminal::local(time))?;
     }
     if file.kind == Kind::Symlink {
-        let target = super::select::selection(tree, id).map(|selected| tree.link_target(selected.node));
-        match target {
-            Some(Ok(target)) => name_row(output, "leads to", &target)?,
-            Some(Err(error)) => writeln!(output.out, "  {:<11} nobody knows: {error}", "leads to")?,
-            None => {}
+        match tree.recovery().link_target(id) {
+            Ok(target) => name_row(output, "leads to", &target)?,
+            Err(error) => writeln!(output.out, "  {:<11} nobody knows: {error}", "leads to")?,
         }
     }
     for path in &file.paths {

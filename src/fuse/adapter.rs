@@ -3,7 +3,7 @@
 //! Every request that a kernel may send is answered, because `fuser` logs each one that is left out; and no panic gets out, because it
 //! would end the thread that serves, and the kernel would repeat the request until no thread is left.
 
-use super::contents;
+use super::contents::{self, Read};
 use super::look::{self, file_type};
 use super::options::{Access, MountOptions};
 use crate::recover::Kind;
@@ -16,6 +16,7 @@ use fuser::{
 };
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -31,6 +32,8 @@ const MAX_BACKGROUND: u16 = 64;
 /// A mounted [`Tree`].
 pub struct Adapter {
     tree: Arc<Tree>,
+    /// The open FUSE device.
+    device: OwnedFd,
     options: MountOptions,
     keep: Duration,
     /// Whether the kernel opens files and folders without asking, once it has been told so by `ENOSYS`.
@@ -45,12 +48,12 @@ fn contain(request: &str, answer: impl FnOnce()) {
 }
 
 impl Adapter {
-    /// Shows `tree` in the way that `options` ask for.
-    pub fn new(tree: Arc<Tree>, options: &MountOptions) -> Self {
+    /// Shows `tree` in the way that `options` ask for. `device` is the FUSE device that the session reads its requests from.
+    pub fn new(tree: Arc<Tree>, device: OwnedFd, options: &MountOptions) -> Self {
         // With `allow_root` it is the session that sends other users away, and it only can where the kernel asks each time.
         let asked_each_time = options.access == Access::Root;
         let keep = if asked_each_time { Duration::ZERO } else { KEEP };
-        Self { tree, options: options.clone(), keep, opens_itself: !asked_each_time }
+        Self { tree, device, options: options.clone(), keep, opens_itself: !asked_each_time }
     }
 
     fn attributes(&self, node: NodeId) -> Option<FileAttr> {
@@ -144,7 +147,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -154,7 +157,10 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         contain("read", || match self.tree.body(NodeId(ino.0)) {
-            Some(Body::Lost(file)) => contents::send(self.tree.recovery(), file, offset, size, self.options.missing_is_error, reply),
+            Some(Body::Lost(file)) => {
+                let read = Read { file, offset, size, missing_is_error: self.options.missing_is_error };
+                contents::send(self.tree.recovery(), read, &self.device, req.unique(), reply);
+            }
             Some(Body::Bytes(bytes)) => {
                 let from = usize::try_from(offset).map_or(bytes.len(), |offset| offset.min(bytes.len()));
                 let rest = &bytes[from..];

@@ -54,7 +54,10 @@ pub fn run(point: &Path, image: &Path, options: &MountOptions, mode: Mode, open:
     let tree = open()?;
     let mut mounting = lock(&stage);
     let (device, mut attachment) = attach(&resolved, &source, options)?;
-    let served = Session::from_fd(Adapter::new(tree, options), device, acl(options), config()).and_then(Session::spawn);
+    let served = device
+        .try_clone()
+        .and_then(|own| Session::from_fd(Adapter::new(tree, own, options), device, acl(options), config()))
+        .and_then(Session::spawn);
     let session = match served {
         Ok(session) => session,
         Err(error) => {

@@ -135,12 +135,13 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
         };
         let sequence = header.sequence;
         let moment = clock.moment(sequence);
-        let follows = before.is_some_and(|b| b.sequence == sequence || b.block_type == BlockType::Commit && b.sequence.plus(1) == sequence);
-        // Recovery after a crash skips one sequence; the kernels since 6.4 go on behind the last commit (`s_head`).
-        let recovered = before.is_some_and(|b| b.block_type == BlockType::Commit && b.sequence.plus(2) == sequence) || at == superblock.first;
-        let whole = unnamed.is_empty() && (follows || recovered);
+        // Behind a commit nothing can have stood between the two, however far their sequences are apart: a mount goes on
+        // where the log ended (`s_head`, since Linux 6.4), and mounts skip sequences.
+        let after = before.filter(|b| b.block_type == BlockType::Commit && b.sequence.since(sequence) < 0);
+        let goes_on = before.is_some_and(|b| b.sequence == sequence);
+        let whole = unnamed.is_empty() && (goes_on || after.is_some() || at == superblock.first);
         loose.extend(unnamed.drain(..).map(|index| Copy { moment, index, escaped: false }));
-        let pending = open.entry(sequence).or_insert_with(|| Pending { whole: true, begins_log: recovered, ..Pending::default() });
+        let pending = open.entry(sequence).or_insert_with(|| Pending { whole: true, after: after.map(|b| clock.moment(b.sequence)), ..Pending::default() });
         pending.whole &= whole;
         match header.block_type {
             BlockType::Descriptor => {
@@ -185,8 +186,8 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
 struct Pending {
     /// Nothing of it is lost.
     whole: bool,
-    /// It begins at the first block of the log, or behind a recovery.
-    begins_log: bool,
+    /// The transaction directly before it in the log; `None` if it begins at the log's first block.
+    after: Option<Moment>,
     copies: Vec<(Block, Copy)>,
     revokes: Vec<Block>,
 }
@@ -195,42 +196,50 @@ fn matches_checksum(log: &Log, image: &Image, layout: Layout, tag: &crate::forma
     layout.csum == 0 || log.read(image, index).is_ok_and(|copy| layout.copy_matches(tag, sequence, &copy))
 }
 
-/// Goes back from the newest transaction while each one is whole and follows the one before. Recovery after a crash
-/// skips one sequence (`journal_recover`, fs/jbd2/recovery.c), so there one may be missing.
+/// Sequences that a mount can skip without a transaction in between: one on a clean unmount (`journal_destroy`,
+/// fs/jbd/journal.c), one on the next mount (`journal_recover`, fs/jbd/recovery.c), and the same again for a mount
+/// during which nothing was written. One more needs a session with a transaction of its own.
+const SKIPPED_BY_MOUNTS: u64 = 4;
+
+/// Goes back from the newest transaction while each one is whole and nothing can be missing between it and the one before.
 fn covered_from(done: &[(Pending, Transaction)]) -> Option<Moment> {
-    let mut from = None;
-    let mut may_skip = true;
+    let mut next: Option<(&Pending, Moment)> = None;
     for (pending, transaction) in done.iter().rev() {
-        if let Some(Moment(from)) = from
-            && transaction.moment.0 != from
-            && !(may_skip && transaction.moment.0 + 1 == from)
-        {
-            break;
+        if let Some((next, moment)) = next {
+            let adjoins = match next.after {
+                Some(after) => after == transaction.moment,
+                None => moment.0 - transaction.moment.0 <= SKIPPED_BY_MOUNTS + 1,
+            };
+            if !adjoins {
+                break;
+            }
         }
         if !pending.whole {
             return Some(transaction.moment);
         }
-        from = Some(Moment(transaction.moment.0 - 1));
-        may_skip = pending.begins_log;
+        next = Some((pending, transaction.moment));
     }
-    from
+    next.map(|(_, Moment(moment))| Moment(moment - 1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn done(moments: &[(u64, bool, bool)]) -> Vec<(Pending, Transaction)> {
+    fn done(moments: &[(u64, bool, Option<u64>)]) -> Vec<(Pending, Transaction)> {
         let transaction = |moment| Transaction { moment: Moment(moment), sequence: Sequence(0), time: None, copies: vec![], revokes: vec![] };
-        moments.iter().map(|(m, whole, begins_log)| (Pending { whole: *whole, begins_log: *begins_log, ..Pending::default() }, transaction(*m))).collect()
+        let pending = |whole, after: Option<u64>| Pending { whole, after: after.map(Moment), ..Pending::default() };
+        moments.iter().map(|(m, whole, after)| (pending(*whole, *after), transaction(*m))).collect()
     }
 
     #[test]
     fn coverage_ends_at_the_first_gap() {
         assert_eq!(covered_from(&[]), None);
-        assert_eq!(covered_from(&done(&[(5, true, false), (7, true, false), (8, true, false)])), Some(Moment(6)));
-        assert_eq!(covered_from(&done(&[(5, true, false), (7, true, true), (8, true, false)])), Some(Moment(4)));
-        assert_eq!(covered_from(&done(&[(6, false, false), (7, true, false)])), Some(Moment(6)));
+        assert_eq!(covered_from(&done(&[(5, true, Some(4)), (17, true, Some(16)), (18, true, Some(17))])), Some(Moment(16)));
+        assert_eq!(covered_from(&done(&[(5, true, Some(4)), (17, true, Some(5)), (18, true, Some(17))])), Some(Moment(4)));
+        assert_eq!(covered_from(&done(&[(5, true, Some(4)), (10, true, None), (11, true, Some(10))])), Some(Moment(4)));
+        assert_eq!(covered_from(&done(&[(5, true, Some(4)), (11, true, None)])), Some(Moment(10)));
+        assert_eq!(covered_from(&done(&[(16, false, Some(15)), (17, true, Some(16))])), Some(Moment(16)));
     }
 
     #[test]

@@ -7,8 +7,9 @@ use super::file::{LostFile, Mapping, Pointer};
 use super::reuse::Reuse;
 use crate::format::indirect;
 use crate::fs::{Filesystem, path_to};
+use crate::journal::Copy;
 use crate::run::{self, Evidence, Place, Run};
-use crate::units::{Block, FileBlock};
+use crate::units::{Block, FileBlock, Moment};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,6 +31,11 @@ struct Absent {
 
 const HOLE: Absent = Absent { evidence: Evidence::Hole, reason: "" };
 const UNCERTAIN: Absent = Absent { evidence: Evidence::Unknown, reason: "no copy of the pointer survives" };
+
+/// The table of an indirect block that the medium does not give.
+fn unreadable(per: usize) -> Table {
+    Table { entries: vec![None; per], absent: Absent { evidence: Evidence::Unreadable, reason: "its indirect block cannot be read" } }
+}
 
 /// A piece of a file's map that is kept in the cache.
 #[derive(Clone)]
@@ -74,6 +80,8 @@ pub struct Chain<'a, C: ?Sized, K: ?Sized> {
     pub file: &'a LostFile,
     /// Whether zeros in an indirect block of which only the disk's copy is left are holes: all blocks are accounted for without them.
     pub zeros_are_holes: bool,
+    /// Whether files came and went since the loss, in a time of which the journal tells nothing, and left no trace of where they were.
+    pub doubtful: bool,
     /// Later claims.
     pub claims: &'a C,
     /// Resolved pieces.
@@ -91,19 +99,37 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         if fs.geometry().is_metadata(block) {
             return Fate::Absurd;
         }
-        if self.reuse.was_retaken(fs, block, span.freed) {
+        if self.reuse.was_retaken(fs, block, self.freed_from()) && !self.is_untouched(block) {
             return Fate::Overwritten("in use again since");
         }
-        if self.reuse.was_metadata_since(fs, block, span.freed_by) {
+        if self.reuse.was_metadata_since(fs, block, span.freed_by) && !self.is_untouched(block) {
             return Fate::Overwritten("held metadata since");
         }
-        if fs.is_allocated(block) && !self.is_held_by_successor(block, at) {
+        if fs.is_allocated(block) && !self.is_held_by_successor(block, at) && !self.is_untouched(block) {
             return Fate::Overwritten("in use now");
         }
         if self.claims.lost_to_newer(block, at) {
             return Fate::Overwritten("belonged to a file lost later");
         }
-        if fs.journal().covers_since(span.freed) { Fate::Stands } else { Fate::Likely }
+        if span.covered { Fate::Stands } else { Fate::Likely }
+    }
+
+    /// The first moment at which a block can have been free: the first at which the loss shows, unless transactions
+    /// before that are missing.
+    fn freed_from(&self) -> Moment {
+        let span = &self.file.span;
+        if span.covered { span.freed } else { Moment(span.last.0.saturating_add(1)).min(span.freed) }
+    }
+
+    /// The last moment at which a block was certainly still the file's.
+    fn owned_until(&self) -> Moment {
+        if self.file.span.covered { self.file.span.freed } else { self.file.span.last }
+    }
+
+    /// Whether a block was given to new metadata that has not left the journal yet, so that its old content still stands.
+    fn is_untouched(&self, block: Block) -> bool {
+        let (fs, span) = (self.fs, &self.file.span);
+        fs.journal().is_dirty() && span.covered && self.reuse.is_only_in_the_log(fs, block, span.freed)
     }
 
     /// Whether the same life of the inode still has the block, where it had it.
@@ -136,12 +162,17 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let lost = |reason| Table { entries: vec![None; per], absent: Absent { evidence: Evidence::Unknown, reason } };
         let legal = |pointer: &Option<Block>| pointer.is_none_or(|p| fs.geometry().superblock.contains(p));
         let mut entries: Vec<Option<Pointer>> = vec![None; per];
-        let copies = self.reuse.copies_of_owner(fs, block, span.born, span.freed);
-        let mut seen = false;
-        for copy in copies {
+        // Where transactions are missing after a copy, the block can have changed hands since, unless the file had it before.
+        let ours = |copy: &Copy| fs.journal().covers_since(copy.moment) || copy.moment >= span.first;
+        let copies = self.reuse.copies_of_owner(fs, block, span.born, self.owned_until());
+        let (mut seen, mut absent) = (false, UNCERTAIN);
+        for copy in copies.into_iter().filter(ours) {
             let Ok(bytes) = fs.journal().read_copy(fs.image(), copy) else { continue };
             if !indirect::parse(&bytes).all(|pointer| legal(&pointer)) {
                 continue;
+            }
+            if !seen && (copy.moment >= span.last || fs.journal().covers_since(copy.moment)) {
+                absent = HOLE;
             }
             seen = true;
             for (entry, pointer) in entries.iter_mut().zip(indirect::parse(&bytes)) {
@@ -151,10 +182,13 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let home = match self.fate(block, None) {
             Fate::Absurd => return lost("its indirect block is named by a damaged pointer"),
             Fate::Overwritten(_) => None,
-            Fate::Stands | Fate::Likely => fs.read_home(block).ok(),
+            Fate::Stands | Fate::Likely => match fs.read_home(block) {
+                Err(_) if !seen => return unreadable(per),
+                home => home.ok(),
+            },
         };
         let Some(home) = home else {
-            return if seen { Table { entries, absent: HOLE } } else { lost("its indirect block was used again") };
+            return if seen { Table { entries, absent } } else { lost("its indirect block was used again") };
         };
         let same = indirect::parse(&home).zip(&entries).all(|(p, known)| match (p, known) {
             (Some(p), Some(known)) => p == known.block,
@@ -167,7 +201,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         } else if !seen {
             return lost("its indirect block no longer holds pointers");
         }
-        Table { entries, absent: if seen || self.zeros_are_holes { HOLE } else { UNCERTAIN } }
+        Table { entries, absent: if self.zeros_are_holes { HOLE } else { absent } }
     }
 
     /// Whether a block of which no copy proves it can be this file's: its pointers are blocks that were in use before
@@ -185,13 +219,16 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     fn block_run(&self, at: FileBlock, pointer: Pointer) -> Run {
         let span = &self.file.span;
         let run = |evidence, place, reason| Run { file_block: at, block: Some(pointer.block), length: 1, evidence, place, reason: Cow::Borrowed(reason) };
-        if self.fs.journal().covers_since(span.freed)
-            && let Some(copy) = self.reuse.copies_of_owner(self.fs, pointer.block, span.born, span.freed).first()
+        if let Some(copy) = self.reuse.copies_of_owner(self.fs, pointer.block, span.born, self.owned_until()).first()
+            && self.fs.journal().covers_since(copy.moment)
         {
             return run(pointer.evidence, Place::Log { index: copy.index, escaped: copy.escaped }, "the data itself is in the journal");
         }
         match self.fate(pointer.block, Some(at)) {
             Fate::Stands => run(pointer.evidence, Place::Home, ""),
+            Fate::Likely if self.doubtful => {
+                Run::absent(at, 1, Evidence::Unknown, "files that left no trace may have used the block after the loss")
+            }
             Fate::Likely => run(Evidence::Inferred, Place::Home, "nothing is known to have used the block since, but the journal does not reach back to the loss"),
             Fate::Overwritten(reason) => run(Evidence::Overwritten, Place::Home, reason),
             Fate::Absurd => Run::absent(at, 1, Evidence::Unknown, "the pointer is damaged"),
@@ -235,6 +272,31 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
 
     /// The run that `at` lies in, from `at` on, as far as one lookup tells. `None` past the file's end.
     pub fn run_at(&self, at: FileBlock) -> Option<Run> {
+        self.pointed_at(at).map(|run| self.readable(run))
+    }
+
+    /// Cuts a run before what the image does not hold (areas that a rescue never read, the end of a truncated image), or
+    /// marks its beginning as unreadable.
+    fn readable(&self, mut run: Run) -> Run {
+        let (image, size) = (self.fs.image(), self.fs.block_size());
+        let Some(block) = run.block.filter(|_| run.evidence.is_data() && run.place == Place::Home) else { return run };
+        let held = |block: Block, count: u64| {
+            let (offset, length) = (block.get().saturating_mul(size), count.saturating_mul(size));
+            offset.saturating_add(length) <= image.len() && !image.is_unread(offset, length)
+        };
+        if held(block, run.length) {
+            return run;
+        }
+        let first = held(block, 1);
+        run.length = (1..run.length).take_while(|n| held(block.plus(*n), 1) == first).count() as u64 + 1;
+        if !first {
+            run.evidence = Evidence::Unreadable;
+            run.reason = Cow::Borrowed("the image does not hold this block");
+        }
+        run
+    }
+
+    fn pointed_at(&self, at: FileBlock) -> Option<Run> {
         let end = self.file_blocks();
         let Mapping::Indirect { pointers, certain } = &self.file.mapping else { return None };
         if at.0 >= end {

@@ -3,7 +3,7 @@
 
 use super::Progress;
 use super::chain::{Cache, Chain, Claims, Piece};
-use super::file::{LostFile, Mapping, SizeFrom, Tally};
+use super::file::{LostFile, Mapping, SizeFrom, Tally, Time};
 use super::reuse::Reuse;
 use crate::fs::Filesystem;
 use crate::run::{self, Evidence, Place, Run};
@@ -19,6 +19,8 @@ pub struct Verdict {
     pub lost: RoaringTreemap,
     /// Its indirect blocks have holes only where the file had.
     pub zeros_are_holes: bool,
+    /// Its blocks may have been used since by files that left no trace.
+    pub doubtful: bool,
 }
 
 /// The blocks claimed so far, and what this file finds taken.
@@ -68,6 +70,7 @@ pub fn settle(fs: &Filesystem, reuse: &Reuse, files: &mut [LostFile], progress: 
     let mut verdicts: Vec<Verdict> = vec![];
     let mut epochs: HashMap<(Option<Ino>, Option<Generation>), Vec<usize>> = HashMap::new();
     let total = files.len() as u64;
+    let last_traceless = files.iter().filter(|file| !file.has_trace()).filter_map(|file| file.deleted).max();
     for index in 0..files.len() {
         if index % 256 == 0 {
             progress.step("following block chains", index as u64, total);
@@ -79,12 +82,12 @@ pub fn settle(fs: &Filesystem, reuse: &Reuse, files: &mut [LostFile], progress: 
             later.iter().any(|epoch| {
                 let (file, verdict): (&LostFile, &Verdict) = (&done[*epoch], &verdicts[*epoch]);
                 let cache = Latest::default();
-                let chain = Chain { fs, reuse, file, zeros_are_holes: verdict.zeros_are_holes, claims: &verdict.lost, cache: &cache };
+                let chain = Chain { fs, reuse, file, zeros_are_holes: verdict.zeros_are_holes, doubtful: verdict.doubtful, claims: &verdict.lost, cache: &cache };
                 chain.run_at(at).is_some_and(|run| run.block == Some(block) && run.evidence.is_data())
             })
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
-        let (own, verdict) = settle_one(fs, reuse, file, taken);
+        let (own, verdict) = settle_one(fs, reuse, file, taken, last_traceless);
         later.push(index);
         verdicts.push(verdict);
         seen |= own;
@@ -93,13 +96,14 @@ pub fn settle(fs: &Filesystem, reuse: &Reuse, files: &mut [LostFile], progress: 
 }
 
 /// Walks one file. Returns the blocks that it claims.
-fn settle_one(fs: &Filesystem, reuse: &Reuse, file: &mut LostFile, taken: Taken<'_>) -> (RoaringTreemap, Verdict) {
+fn settle_one(fs: &Filesystem, reuse: &Reuse, file: &mut LostFile, taken: Taken<'_>, last_traceless: Option<Time>) -> (RoaringTreemap, Verdict) {
     let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<FileBlock>);
     let mut zeros_are_holes = true;
+    let doubtful = file.deleted.is_none_or(|deleted| last_traceless.is_some_and(|last| last.seconds >= deleted.seconds));
     let (size, by_chain) = (file.size, file.size_from == SizeFrom::Chain);
     if matches!(file.mapping, Mapping::Indirect { .. }) {
         let cache = Latest::default();
-        let chain = Chain { fs, reuse, file, zeros_are_holes, claims: &taken, cache: &cache };
+        let chain = Chain { fs, reuse, file, zeros_are_holes, doubtful, claims: &taken, cache: &cache };
         let mut count = 0u64;
         chain.visit(&mut |block, at| {
             let again = at.is_none() && !indirect.insert(block.get());
@@ -120,7 +124,7 @@ fn settle_one(fs: &Filesystem, reuse: &Reuse, file: &mut LostFile, taken: Taken<
     let mut tally = Tally::default();
     {
         let cache = Latest::default();
-        let chain = Chain { fs, reuse, file, zeros_are_holes, claims: &taken, cache: &cache };
+        let chain = Chain { fs, reuse, file, zeros_are_holes, doubtful, claims: &taken, cache: &cache };
         let mut at = FileBlock(0);
         let mut before: Vec<Run> = vec![];
         while let Some(found) = chain.run_at(at) {
@@ -141,7 +145,7 @@ fn settle_one(fs: &Filesystem, reuse: &Reuse, file: &mut LostFile, taken: Taken<
     }
     debug_assert!(by_chain || file.size == size);
     file.tally = tally;
-    (own, Verdict { lost: taken.lost.into_inner(), zeros_are_holes })
+    (own, Verdict { lost: taken.lost.into_inner(), zeros_are_holes, doubtful })
 }
 
 /// Adds a run's bytes, cut at the file's size and less what a truncate zeroed.
@@ -149,8 +153,8 @@ fn add(tally: &mut Tally, file: &LostFile, run: &Run, block_size: u64) {
     let start = run.file_block.0.saturating_mul(block_size);
     let end = run.end().0.saturating_mul(block_size).min(file.size);
     let mut bytes = end.saturating_sub(start);
-    if let Some((from, length)) = file.zeroed.filter(|_| run.evidence.is_data() && run.place == Place::Home) {
-        let zeroed = (from + length).min(end).saturating_sub(from.max(start));
+    for (from, length) in file.zeroed.iter().filter(|_| run.evidence.is_data() && run.place == Place::Home) {
+        let zeroed = (from + length).min(end).saturating_sub(*from.max(&start));
         tally.bytes[Evidence::Overwritten as usize] += zeroed;
         bytes -= zeroed;
     }

@@ -114,8 +114,12 @@ impl Tally {
 pub struct Span {
     /// It began after this: the inode's life before, if any, was over by then.
     pub born: Moment,
+    /// The first moment at which the inode was seen so.
+    pub first: Moment,
     /// The last moment at which the inode was seen as it was.
     pub last: Moment,
+    /// Whether the journal holds every transaction since `last`.
+    pub covered: bool,
     /// The first moment at which the loss shows; from then on its blocks may be free.
     pub freed: Moment,
     /// The moment by which all of them were.
@@ -167,8 +171,8 @@ pub struct LostFile {
     pub span: Span,
     /// Where its bytes are.
     pub mapping: Mapping,
-    /// A range of bytes (offset, length) that the truncate wrote zeros over (`ext3_block_truncate_page`).
-    pub zeroed: Option<(u64, u64)>,
+    /// Ranges of bytes (offset, length) within one block each that truncates wrote zeros over (`ext3_block_truncate_page`).
+    pub zeroed: Vec<(u64, u64)>,
     /// Full paths it had when it was lost, best known first, raw bytes, each beginning with `/`. More than one for hard links.
     /// A folder whose own path is unknown stands as `#INODE` at the root.
     pub paths: Vec<Vec<u8>>,

@@ -44,6 +44,9 @@ pub struct Facts {
     deaths: HashMap<Ino, Vec<(Moment, Generation)>>,
 }
 
+/// An entry: its folder, what it names, the type, the name.
+type Key = (Option<Ino>, Ino, u8, Vec<u8>);
+
 /// Entries of loose copies: (inode, offset, name) to the copies that hold it.
 type Wanted = HashMap<(Ino, usize, Vec<u8>), Vec<usize>>;
 
@@ -197,7 +200,7 @@ impl Collector<'_> {
     }
 
     fn copies_of(&mut self, home: Block) {
-        let mut open: HashMap<(Option<Ino>, Ino, Vec<u8>), (Moment, u8)> = HashMap::new();
+        let mut open: HashMap<Key, Moment> = HashMap::new();
         let mut last = Moment::PAST;
         for copy in self.fs.journal().copies(home).to_vec() {
             let bytes = self.fs.journal().read_copy(self.fs.image(), copy).unwrap_or_default();
@@ -212,8 +215,8 @@ impl Collector<'_> {
                 self.vote(home, block);
                 let folder = self.owner_at(home, copy.moment, block.dot);
                 for entry in block.live() {
-                    let key = (folder, entry.ino, entry.name.to_vec());
-                    open.entry(key.clone()).or_insert((copy.moment, entry.file_type));
+                    let key = (folder, entry.ino, entry.file_type, entry.name.to_vec());
+                    open.entry(key.clone()).or_insert(copy.moment);
                     now.insert(key);
                 }
                 let removed: Vec<_> = block.entries.iter().filter(|entry| entry.removed).map(|entry| uncertain(folder, entry, Moment::PAST, copy.moment)).collect();
@@ -227,9 +230,9 @@ impl Collector<'_> {
     }
 
     /// Ends the entries for which `gone` holds.
-    fn close(&mut self, open: &mut HashMap<(Option<Ino>, Ino, Vec<u8>), (Moment, u8)>, gone: impl Fn(&(Option<Ino>, Ino, Vec<u8>)) -> bool, removed: Moment) {
+    fn close(&mut self, open: &mut HashMap<Key, Moment>, gone: impl Fn(&Key) -> bool, removed: Moment) {
         let ended: Vec<_> = open.extract_if(|key, _| gone(key)).collect();
-        for ((folder, ino, name), (first, file_type)) in ended {
+        for ((folder, ino, file_type, name), first) in ended {
             self.add((ino, Fact { folder, name, file_type, first, removed, certain: true }));
         }
     }

@@ -31,6 +31,8 @@ pub struct Life {
     pub is_dir: bool,
     /// Its copies, oldest first, each different from the one before.
     pub copies: Vec<InodeCopy>,
+    /// The last moment at which it was seen, be it unchanged.
+    pub seen: Moment,
 }
 
 /// Splits an inode's copies (oldest first) into lives. Blank copies separate lives but belong to none.
@@ -50,12 +52,13 @@ pub fn lives(ino: Ino, copies: Vec<InodeCopy>) -> Vec<Life> {
         }
         if !same {
             let is_dir = copy.inode.is_dir();
-            lives.push(Life { ino, generation: copy.inode.generation, born: ended, died: None, is_dir, copies: vec![] });
+            lives.push(Life { ino, generation: copy.inode.generation, born: ended, died: None, is_dir, copies: vec![], seen: copy.moment });
         }
         if let Some(life) = lives.last_mut() {
             if copy.inode.links == 0 && life.died.is_none() {
                 life.died = Some(copy.moment);
             }
+            life.seen = copy.moment;
             if life.copies.last().is_none_or(|last| last.inode != copy.inode) {
                 life.copies.push(copy);
             }
@@ -73,14 +76,16 @@ struct Epoch {
     /// The moment at which it was over, and by which all that it lost was free.
     ended: Option<(Moment, Moment)>,
     /// Smallest size that the same life had after it.
-    cut: Option<u64>,
+    cut: u64,
+    /// The sizes that truncates cut the same life to, at its end and after it.
+    cuts: Vec<u64>,
     /// The truncate that ended it is still under way in the copy seen last.
     freeing: bool,
 }
 
 impl Epoch {
     fn begin(copy: &InodeCopy) -> Epoch {
-        Epoch { first: copy.moment, last: copy.moment, inode: copy.inode.clone(), ended: None, cut: None, freeing: false }
+        Epoch { first: copy.moment, last: copy.moment, inode: copy.inode.clone(), ended: None, cut: u64::MAX, cuts: vec![], freeing: false }
     }
 
     /// Whether `next` lacks something that this epoch has.
@@ -91,25 +96,30 @@ impl Epoch {
 
     /// Whether `inode` is only what a truncate in progress leaves of this epoch.
     fn is_being_freed_in(&self, inode: &Inode) -> bool {
-        inode.size == 0 && inode.block.iter().zip(self.inode.block).all(|(next, had)| *next == 0 || *next == had)
+        (inode.size == 0 || inode.links == 0) && inode.block.iter().zip(self.inode.block).all(|(next, had)| *next == 0 || *next == had)
     }
 
     fn has_content(&self) -> bool {
-        self.inode.size > 0 || self.inode.block.iter().any(|pointer| *pointer != 0)
+        self.inode.size > 0 && self.inode.links > 0 || self.inode.block.iter().any(|pointer| *pointer != 0)
     }
 }
 
 fn epochs(life: &Life) -> Vec<Epoch> {
-    let mut epochs: Vec<Epoch> = vec![];
+    let (mut epochs, mut size): (Vec<Epoch>, u64) = (vec![], 0);
     for copy in &life.copies {
         for past in epochs.iter_mut().filter(|epoch| epoch.ended.is_some()) {
-            past.cut = Some(past.cut.unwrap_or(u64::MAX).min(copy.inode.size));
+            past.cut = past.cut.min(copy.inode.size);
+            if copy.inode.size < size {
+                past.cuts.push(copy.inode.size);
+            }
         }
+        size = copy.inode.size;
         match epochs.last_mut() {
             Some(epoch) if epoch.ended.is_none() => {
                 if epoch.is_over_in(&copy.inode) {
                     epoch.ended = Some((copy.moment, copy.moment));
-                    epoch.cut = Some(copy.inode.size);
+                    epoch.cut = copy.inode.size;
+                    epoch.cuts.push(copy.inode.size);
                     epoch.freeing = copy.inode.block.iter().any(|pointer| *pointer != 0);
                     if !epoch.is_being_freed_in(&copy.inode) {
                         epochs.push(Epoch::begin(copy));
@@ -157,7 +167,7 @@ fn deletion_time(fs: &Filesystem, inode: &Inode) -> Option<Time> {
 /// What a life lost, newest first: at most its deletion and every truncate before.
 pub fn losses(fs: &Filesystem, life: &Life) -> Vec<LostFile> {
     let Some(newest) = life.copies.last() else { return vec![] };
-    let now = (newest.moment == Moment::NOW && life.died.is_none_or(|died| died <= newest.moment)).then_some(&newest.inode);
+    let now = (life.seen == Moment::NOW).then_some(&newest.inode);
     let successor = now.filter(|inode| holds_blocks(fs, inode) && inode.block.iter().any(|p| *p != 0)).map(Inode::pointers);
     let dead_copy = life.copies.iter().rev().find_map(|copy| deletion_time(fs, &copy.inode));
     let mut epochs = epochs(life);
@@ -181,7 +191,8 @@ pub fn losses(fs: &Filesystem, life: &Life) -> Vec<LostFile> {
         let committed = fs.journal().commit_time(freed).map(|(seconds, nanos)| Time { seconds, nanos });
         let when = if deleted { dead_copy } else { after.map(|inode| inode.ctime) };
         let unlinked = if deleted { life.died.unwrap_or(freed) } else { freed };
-        let span = Span { born: life.born, last: epoch.last, freed, freed_by, unlinked, successor, cut: u64::MAX, blocks: 0 };
+        let covered = fs.journal().covers_since(epoch.last);
+        let span = Span { born: life.born, first: epoch.first, last: epoch.last, covered, freed, freed_by, unlinked, successor, cut: u64::MAX, blocks: 0 };
         lost.push(lost_file(fs, life, epoch, kind, Ending { deleted, when: when.or(committed), span }));
     }
     lost
@@ -197,9 +208,9 @@ struct Ending {
 fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: Ending) -> LostFile {
     let (inode, block_size) = (&epoch.inode, fs.block_size());
     let pointers = inode.pointers();
-    let seen_alive = epoch.inode.links > 0 || epoch.has_content();
+    let seen_alive = inode.links > 0 || inode.block.iter().any(|pointer| *pointer != 0);
     let evidence = if epoch.first == Moment::NOW { Evidence::Chain } else { Evidence::Journal };
-    let mapping = if inode.is_fast_symlink() && inode.size > 0 {
+    let mapping = if inode.is_fast_symlink() && inode.size > 0 && inode.block[0] != 0 {
         Mapping::Inline(inode.inline_bytes()[..inode.size.min(60) as usize].into())
     } else {
         // An inode of size 0 with pointers was caught in the middle of a truncate: what it lacks it may have had.
@@ -209,9 +220,8 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
     let largest = indirect::max_file_blocks(fs.pointers_per_block()).saturating_mul(block_size);
     let size = inode.size.min(largest);
     let size_from = if inode.size == 0 && pointers.iter().any(Option::is_some) { SizeFrom::Chain } else { SizeFrom::Inode };
-    let cut = epoch.cut.unwrap_or(0);
-    let zeroed = (!ending.deleted && cut < size && cut % block_size != 0)
-        .then(|| (cut, cut.next_multiple_of(block_size).min(size) - cut));
+    let zeroed = epoch.cuts.iter().filter(|cut| **cut < size && **cut % block_size != 0);
+    let zeroed = zeroed.map(|cut| (*cut, cut.next_multiple_of(block_size).min(size) - cut)).collect();
     let blocks = if inode.flags & FLAG_HUGE_FILE != 0 { inode.blocks } else { inode.blocks * 512 / block_size };
     LostFile {
         ino: Some(life.ino),
@@ -229,7 +239,7 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
         ctime: inode.ctime,
         deleted: ending.when,
         loss: if ending.deleted { Loss::Deleted } else { Loss::Truncated },
-        span: Span { cut: cut.div_ceil(block_size), blocks: blocks - u64::from(inode.file_acl.is_some()).min(blocks), ..ending.span },
+        span: Span { cut: epoch.cut.div_ceil(block_size), blocks: blocks - u64::from(inode.file_acl.is_some()).min(blocks), ..ending.span },
         mapping,
         zeroed,
         paths: vec![],

@@ -152,28 +152,11 @@ impl Recovery {
             reuse: &self.reuse,
             file: self.file(id),
             zeros_are_holes: verdict.zeros_are_holes,
+            doubtful: verdict.doubtful,
             claims: &verdict.lost,
             cache: &cache,
         };
-        let run = chain.run_at(at)?;
-        Some(self.without_unread(run))
-    }
-
-    /// Cuts a run before what the medium did not give (per mapfile), or marks its beginning as unreadable.
-    fn without_unread(&self, mut run: Run) -> Run {
-        let Some(block) = run.block.filter(|_| run.evidence.is_data() && run.place == crate::run::Place::Home) else { return run };
-        let size = self.block_size();
-        if !self.image().is_unread(block.get().saturating_mul(size), run.length.saturating_mul(size)) {
-            return run;
-        }
-        let unread = |block: Block| self.image().is_unread(block.get().saturating_mul(size), size);
-        let first = unread(block);
-        run.length = (1..run.length).take_while(|n| unread(block.plus(*n)) == first).count() as u64 + 1;
-        if first {
-            run.evidence = crate::run::Evidence::Unreadable;
-            run.reason = "the medium could not be read here".into();
-        }
-        run
+        chain.run_at(at)
     }
 }
 

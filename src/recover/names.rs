@@ -47,7 +47,9 @@ fn names_of<'a>(facts: &'a Facts, file: &LostFile) -> Vec<&'a Fact> {
     let Some(ino) = file.ino else { return vec![] };
     let (born, lost) = (file.span.born, file.span.unlinked);
     let all = || facts.of(ino).iter().filter(|fact| fits(fact, file));
-    let certain: Vec<_> = all().filter(|fact| fact.certain && fact.first < lost && fact.removed > born).collect();
+    // An entry that is first seen after the inode was last seen as this life can be the next life's, if transactions in between are missing.
+    let in_time = |fact: &&Fact| fact.first < lost && fact.removed > born && (fact.first <= file.span.last || file.span.covered);
+    let certain: Vec<_> = all().filter(|fact| fact.certain).filter(in_time).collect();
     if !certain.is_empty() {
         let last: Vec<_> = certain.iter().filter(|fact| fact.removed >= lost).copied().collect();
         // Without a name at the end (its folder's last state is lost), the one that was removed last.
@@ -59,13 +61,14 @@ fn names_of<'a>(facts: &'a Facts, file: &LostFile) -> Vec<&'a Fact> {
             let linked = certain.iter().filter(|fact| file.links > 1 && fact.removed < end && fact.removed >= file.span.last && !renamed(fact));
             names.extend(linked.copied());
         }
+        names.sort_by(|a, b| b.removed.cmp(&a.removed).then_with(|| (a.folder, &a.name).cmp(&(b.folder, &b.name))));
         return names;
     }
     // What stands in the slack of folders that are still there, in blocks of deleted folders and in nameless copies tells
     // no time but "before": the newest life that had ended by then is meant.
     let meant = |fact: &&Fact| fact.removed > born && facts.newest_life_before(ino, fact.removed).is_none_or(|generation| Some(generation) == file.generation);
     let mut uncertain: Vec<_> = all().filter(|fact| !fact.certain).filter(meant).collect();
-    uncertain.sort_by_key(|fact| std::cmp::Reverse(fact.first));
+    uncertain.sort_by(|a, b| b.first.cmp(&a.first).then_with(|| (a.folder, &a.name).cmp(&(b.folder, &b.name))));
     uncertain
 }
 

@@ -95,7 +95,7 @@ impl Recovery {
             let start = run.file_block.0 * block_size;
             let end = (run.end().0.saturating_mul(block_size)).min(file.size);
             let whole = Range { offset: start, length: end.saturating_sub(start), evidence: run.evidence, block: run.block, place: run.place, reason: run.reason };
-            split_zeroed(whole, file.zeroed, block_size)
+            split_zeroed(whole, &file.zeroed, block_size)
         }))
     }
 
@@ -182,17 +182,25 @@ impl Recovery {
 }
 
 /// Cuts the bytes that a truncate zeroed out of a range; a copy in the journal was made before that.
-fn split_zeroed(range: Range, zeroed: Option<(u64, u64)>, block_size: u64) -> Vec<Range> {
-    let (end, whole) = (range.offset + range.length, |range: Range| if range.length > 0 { vec![range] } else { vec![] });
-    let Some((from, length)) = zeroed.filter(|_| range.evidence.is_data() && range.place == Place::Home) else { return whole(range) };
-    let (cut, to) = (from.max(range.offset), (from + length).min(end));
-    if cut >= to {
-        return whole(range);
+fn split_zeroed(range: Range, zeroed: &[(u64, u64)], block_size: u64) -> Vec<Range> {
+    let mut parts = vec![range];
+    for (from, length) in zeroed {
+        let Some(at) = parts.iter().position(|part| part.offset <= *from && *from < part.offset + part.length) else { continue };
+        if !parts[at].evidence.is_data() || parts[at].place != Place::Home {
+            continue;
+        }
+        let whole = parts.remove(at);
+        let (end, to) = (whole.offset + whole.length, (from + length).min(whole.offset + whole.length));
+        let part = |offset: u64, end: u64| {
+            let block = whole.block.map(|block| block.plus((offset - whole.offset) / block_size));
+            Range { offset, length: end - offset, block, ..whole.clone() }
+        };
+        let zeros = Range { evidence: Evidence::Overwritten, reason: Cow::Borrowed("zeroed by a truncate"), ..part(*from, to) };
+        let pieces = [part(whole.offset, *from), zeros, part(to, end)];
+        parts.splice(at..at, pieces.into_iter().filter(|part| part.length > 0));
     }
-    let at = |offset: u64| range.block.map(|block| block.plus((offset - range.offset) / block_size));
-    let part = |offset: u64, end: u64| Range { offset, length: end - offset, block: at(offset), ..range.clone() };
-    let middle = Range { evidence: Evidence::Overwritten, reason: Cow::Borrowed("zeroed by the truncate"), ..part(cut, to) };
-    [part(range.offset, cut), middle, part(to, end)].into_iter().filter(|part| part.length > 0).collect()
+    parts.retain(|part| part.length > 0);
+    parts
 }
 
 #[cfg(test)]
@@ -209,9 +217,9 @@ mod tests {
             place: Place::Home,
             reason: Cow::Borrowed(""),
         };
-        let parts: Vec<_> = split_zeroed(range.clone(), Some((5000, 3192)), 4096).iter().map(|r| (r.offset, r.length, r.evidence, r.block.unwrap().get())).collect();
+        let parts: Vec<_> = split_zeroed(range.clone(), &[(5000, 3192)], 4096).iter().map(|r| (r.offset, r.length, r.evidence, r.block.unwrap().get())).collect();
         assert_eq!(parts, [(4096, 904, Evidence::Chain, 50), (5000, 3192, Evidence::Overwritten, 50), (8192, 4096, Evidence::Chain, 51)]);
-        assert_eq!(split_zeroed(range.clone(), None, 4096), [range.clone()]);
-        assert_eq!(split_zeroed(range.clone(), Some((0, 4096)), 4096), [range]);
+        assert_eq!(split_zeroed(range.clone(), &[], 4096), [range.clone()]);
+        assert_eq!(split_zeroed(range.clone(), &[(0, 4096)], 4096), [range]);
     }
 }

@@ -99,6 +99,20 @@ impl Reuse {
         journal.copies(block).last().is_some_and(|copy| copy.moment > freed_by) || journal.revokes(block).last().is_some_and(|at| *at > freed_by)
     }
 
+    /// Whether a block that was freed at `freed` went to metadata of which every write is still in the log and none has
+    /// reached the block itself.
+    pub fn is_only_in_the_log(&self, fs: &Filesystem, block: Block, freed: Moment) -> bool {
+        let copies = fs.journal().copies(block);
+        let since = &copies[copies.partition_point(|copy| copy.moment < freed)..];
+        let (Some(first), Some(_)) = (since.first(), fs.journal().replayed(block)) else { return false };
+        let (group, bit) = fs.bit_of(block);
+        let bitmaps = self.bitmap_copies(fs, group);
+        let before = bitmaps.partition_point(|copy| copy.moment < freed)..bitmaps.partition_point(|copy| copy.moment < first.moment);
+        let used_before = before.into_iter().any(|index| self.bitmap_copy(fs, group, index).is_none_or(|bitmap| test_bit(&bitmap, bit)));
+        let Ok(home) = fs.read_home(block) else { return false };
+        !used_before && since.iter().all(|copy| fs.journal().read_copy(fs.image(), *copy).is_ok_and(|bytes| bytes != home))
+    }
+
     /// The journal's copies of a block that belong to the owner it had from after `born` until `freed`, newest first:
     /// neither revoked nor seen free in between.
     pub fn copies_of_owner(&self, fs: &Filesystem, block: Block, born: Moment, freed: Moment) -> Vec<Copy> {

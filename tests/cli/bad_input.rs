@@ -86,7 +86,7 @@ fn options_that_do_not_fit_the_image() {
         (format!("list {image} --offset 4096"), 3),
         (format!("list {image} --partition 3"), 2),
         (format!("list {image} --superblock 5"), 3),
-        (format!("list {image} --mapfile /not/there"), 3),
+        (format!("list {image} --mapfile /not/there"), 2),
         (format!("list {image} --journal /not/there"), 3),
         (format!("list {image} --log /not/there/log"), 1),
     ] {

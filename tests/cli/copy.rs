@@ -120,6 +120,29 @@ fn a_link_at_the_destination_is_not_followed() {
 }
 
 #[test]
+fn what_the_medium_did_not_give() {
+    let dest = folder();
+    let life = truth().into_iter().find(|life| life.paths[0] == b"/lost/more/big").expect("a lost file");
+    let bad = (life.json["runs"][0][1].as_u64().expect("a block") + 1) * 4096;
+    let (size, mapfile) = (fs::metadata(tree()).expect("the image").len(), dest.path().join("mapfile"));
+    let after = bad + 4096;
+    fs::write(&mapfile, format!("0 + 1\n0 {bad} +\n{bad} 4096 -\n{after} {} +\n", size - after)).expect("written");
+    let mapfile = mapfile.to_str().expect("a plain name");
+    let copied = dest.path().join("copied");
+
+    let ran = copy(&["--mapfile", mapfile, "--missing", "error", "/lost/more/big"], &copied);
+    assert!(ran.status == 1 && ran.err.lines().count() == 1 && !copied.exists(), "{}", ran.err);
+    let ran = copy(&["--mapfile", mapfile, "/lost/more/big"], &copied).done();
+    let note = format!("undelfs: {}: 4096 of {} bytes are missing, with zeros in their place\n", copied.display(), life.number("size"));
+    assert!(ran.err.starts_with(&note), "{}", ran.err);
+    let whole = dest.path().join("whole");
+    copy(&["/lost/more/big"], &whole).done();
+    let (mut expected, found) = (fs::read(&whole).expect("readable"), fs::read(&copied).expect("readable"));
+    expected[4096..8192].fill(0);
+    assert!(expected == found, "other bytes differ than the unreadable ones");
+}
+
+#[test]
 fn a_full_disk_leaves_no_half_files() {
     let dest = folder();
     let mounted = Mounted::new(&["-t", "tmpfs", "-o", "size=1m", "none"], dest.path());

@@ -60,7 +60,7 @@ impl Copier<'_> {
 
     fn file(&mut self, spot: &Spot, node: NodeId, id: FileId, keep: &Keep) -> Attempt<()> {
         let file = self.tree.recovery().file(id);
-        let several = self.tree.attributes(node).is_some_and(|attributes| attributes.links > 1);
+        let several = file.paths.len() > 1;
         if several && self.hard_link(spot, node, file)? {
             return Ok(());
         }
@@ -69,17 +69,17 @@ impl Copier<'_> {
             self.advance(data(file));
             return Err(skip(format!("not copied, since {missing} of {} bytes are missing", file.size)));
         }
-        let unreadable = if self.is_there(spot, |stat| Ok(is_copy(stat, file)))? {
+        let missing = if self.is_there(spot, |stat| Ok(is_copy(stat, file)))? {
             self.advance(data(file));
-            0
+            missing
         } else {
-            let unreadable = self.put(spot, |copier, part| copier.write(spot.place, part, id, keep))?;
+            let missing = self.put(spot, |copier, part| copier.write(spot.place, part, id, keep))?;
             self.outcome.bytes = self.outcome.bytes.saturating_add(file.size);
-            unreadable
+            missing
         };
-        if missing > 0 || unreadable > 0 {
+        if missing > 0 {
             let path = self.shown(spot.path);
-            self.outcome.partial(&path, missing.saturating_add(unreadable), file.size);
+            self.outcome.partial(&path, missing, file.size);
         }
         if several {
             self.links.entry(node).or_insert_with(|| spot.path.to_vec());
@@ -87,18 +87,18 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Writes content, owner, mode and times; returns the bytes that could not be read.
+    /// Writes content, owner, mode and times; returns how many bytes are missing.
     fn write(&mut self, place: &Place, part: &[u8], id: FileId, keep: &Keep) -> Attempt<u64> {
         let recovery = self.tree.recovery();
         let out = place.create(part)?;
         out.set_len(recovery.file(id).size)?;
         let strict = self.policy.strict;
         match content::write(recovery, id, &out, strict, &mut |bytes| self.advance(bytes)) {
-            Ok(unreadable) => {
+            Ok(missing) => {
                 keep.set(&out)?;
-                Ok(unreadable)
+                Ok(missing)
             }
-            Err(Failure::Read(error)) => Err(skip(format!("cannot be read: {error}"))),
+            Err(Failure::Read(error)) => Err(skip(format!("not copied, since {error}"))),
             Err(Failure::Write(error)) => Err(error.into()),
             Err(Failure::Stopped) => Err(Trouble::Stop(interrupted())),
         }

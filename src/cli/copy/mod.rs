@@ -85,11 +85,10 @@ fn bytes_below(tree: &Tree, node: NodeId) -> u64 {
     let mut bytes = 0u64;
     let mut stack = vec![node];
     while let Some(node) = stack.pop() {
-        let Some(attributes) = tree.attributes(node) else { continue };
-        if attributes.kind == Kind::Dir {
-            stack.extend((0..).map_while(|index| tree.entry(node, index)).map(|(_, node, _)| node));
-        } else if attributes.links < 2 || linked.insert(node) {
-            bytes = bytes.saturating_add(tree.file(node).map_or(0, |id| copier::data(tree.recovery().file(id))));
+        stack.extend((0..).map_while(|index| tree.entry(node, index)).map(|(_, node, _)| node));
+        let Some(file) = tree.file(node).map(|id| tree.recovery().file(id)) else { continue };
+        if file.kind != Kind::Dir && (file.paths.len() < 2 || linked.insert(node)) {
+            bytes = bytes.saturating_add(copier::data(file));
         }
     }
     bytes

@@ -1,0 +1,40 @@
+//! Kernel-made images with known truth: every block that still stands is right, no block is wrong, sizes and paths are exact.
+
+mod common;
+
+use common::{image, judge, recover, truth};
+use undelfs::image::ImageOptions;
+
+fn check(name: &str, arguments: &[&str]) -> judge::Verdict {
+    let path = image(name, arguments);
+    let (truth, hashes) = truth::read(&path);
+    let journal = path.with_extension("journal.img");
+    let options = ImageOptions { journal: journal.exists().then_some(journal), ..ImageOptions::new(path) };
+    let verdict = judge::judge(&recover(options), &truth, &hashes);
+    println!(
+        "{name}: {} lives, {} found, {} blocks stand, {} right, {} inferred, {} wrong, {} wrong inferred, {} missed, {} absent, {} faults",
+        verdict.lives, verdict.found, verdict.standing, verdict.right, verdict.inferred, verdict.wrong, verdict.wrong_inferred, verdict.missed, verdict.absent, verdict.faults.len()
+    );
+    verdict
+}
+
+fn exact(name: &str, arguments: &[&str]) {
+    let verdict = check(name, arguments);
+    let faults = &verdict.faults[..verdict.faults.len().min(300)];
+    assert!(faults.is_empty(), "{name}: {} faults\n{}", verdict.faults.len(), faults.join("\n"));
+    assert!(verdict.wrong_inferred == 0 && verdict.lives > 0, "{verdict:?}");
+}
+
+macro_rules! exact {
+    ($($name:ident),+) => { $(#[test] fn $name() { exact(stringify!($name), &[]); })+ };
+}
+
+exact!(files900, tree, frag700, recovery, blk1k, sparse, sparse1k, churn, datajournal, lives, ext4driver, journal64, journalcsum, metabg, extjournal, remount, bigdir);
+
+/// Nothing was ever deleted: nothing may be found.
+#[test]
+fn rootfs() {
+    let path = image("rootfs", &[]);
+    let recovery = recover(ImageOptions::new(path));
+    assert_eq!(recovery.files().len(), 0, "{:?}", recovery.files().first());
+}
