@@ -1,7 +1,7 @@
 # What the scripts share: sourced, not run. Sets ROOT, and finds or installs what a script needs.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-export HOME=${HOME:-/root}
+export HOME=${HOME:-$(getent passwd "$(id -u)" | cut -d : -f 6)}
 PATH=$PATH:$HOME/.cargo/bin:/usr/local/cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 export LC_ALL=C.UTF-8
 
@@ -19,7 +19,7 @@ need_root() {
 need() {
     local pair missing=()
     for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+        command -v "${pair%%=*}" >/dev/null || [[ " ${missing[*]} " == *" ${pair#*=} "* ]] || missing+=("${pair#*=}")
     done
     [ ${#missing[@]} = 0 ] && return
     command -v apt-get >/dev/null || die "missing: ${missing[*]} (these are Debian's package names; install them and try again)"
@@ -70,6 +70,7 @@ need_rust() {
         rustup default stable >/dev/null 2>&1 || die "rustup could not install Rust"
     fi
     cargo --version >/dev/null 2>&1 || die "cargo does not work for $(id -un): $(cargo --version 2>&1 | head -n 1)"
+    cargo --version | awk '{ split($2, v, "."); exit !(v[1] > 1 || v[2] >= 90) }' || die "Rust 1.90 or newer is needed, and this is $(cargo --version)"
 }
 
 need_fuse() {

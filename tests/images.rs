@@ -38,3 +38,15 @@ fn rootfs() {
     let recovery = recover(ImageOptions::new(path));
     assert_eq!(recovery.files().len(), 0, "{:?}", recovery.files().first());
 }
+
+/// Random histories: creates, appends, truncates, renames, links, deletes, remounts and crashes. What is shown is right.
+#[test]
+fn histories() {
+    for seed in ["1", "2", "3", "4"] {
+        println!("seed {seed}");
+        let verdict = check("history", &["--seed", seed]);
+        let wrong: Vec<_> = verdict.faults.iter().filter(|fault| fault.contains("wrong") || fault.contains("invented") || fault.contains(": size") || fault.contains(": path [\"")).collect();
+        assert!(verdict.wrong == 0 && verdict.wrong_inferred * 100 <= verdict.inferred, "history --seed {seed}: {wrong:#?}");
+        println!("{wrong:#?}");
+    }
+}

@@ -258,11 +258,10 @@ class Recorder:
             if len(self.lost) % 100 == 0 and generation(self.disk.at(path)) != self._inode(st.st_ino).generation:
                 raise Failure(f"{encode(path)}: the generation read from the disk is not the kernel's")
             size, block_size = st.st_size, self.disk.volume.block_size
-            # Without delayed allocation the blocks are known already. Writing the data out here, outside a transaction,
-            # would overwrite blocks that nothing on the disk ever says were used.
+            # With its transaction: data written out without one would overwrite blocks that nothing on the disk ever says were used.
+            if self.sync_runs:
+                os.fsync(fd)
             runs = fiemap(fd, block_size, sync=False)
-            if runs is None and self.sync_runs:
-                runs = fiemap(fd, block_size)
             whole = hashlib.sha256()
             at = 0
             for block, _, count in runs or []:

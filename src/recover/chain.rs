@@ -156,14 +156,14 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     }
 
     /// The pointers of an indirect block with `level` levels below it (1 for an IND).
-    pub fn table(&self, block: Block) -> Table {
-        let (fs, span) = (self.fs, &self.file.span);
+    fn table(&self, pointer: Pointer) -> Table {
+        let (fs, span, block) = (self.fs, &self.file.span, pointer.block);
         let per = fs.pointers_per_block() as usize;
         let lost = |reason| Table { entries: vec![None; per], absent: Absent { evidence: Evidence::Unknown, reason } };
         let legal = |pointer: &Option<Block>| pointer.is_none_or(|p| fs.geometry().superblock.contains(p));
         let mut entries: Vec<Option<Pointer>> = vec![None; per];
         // Where transactions are missing after a copy, the block can have changed hands since, unless the file had it before.
-        let ours = |copy: &Copy| fs.journal().covers_since(copy.moment) || copy.moment >= span.first;
+        let ours = |copy: &Copy| fs.journal().covers_since(copy.moment) || copy.moment >= pointer.since;
         let copies = self.reuse.copies_of_owner(fs, block, span.born, self.owned_until());
         let (mut seen, mut absent) = (false, UNCERTAIN);
         for copy in copies.into_iter().filter(ours) {
@@ -171,13 +171,23 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             if !indirect::parse(&bytes).all(|pointer| legal(&pointer)) {
                 continue;
             }
-            if !seen && (copy.moment >= span.last || fs.journal().covers_since(copy.moment)) {
+            // The last state before the loss, unless a truncate had begun in it or later states are missing.
+            if copy.moment < span.freed && (copy.moment >= span.last || fs.journal().covers_since(copy.moment)) {
                 absent = HOLE;
             }
             seen = true;
             for (entry, pointer) in entries.iter_mut().zip(indirect::parse(&bytes)) {
-                *entry = entry.or(pointer.map(|block| Pointer { block, evidence: Evidence::Journal }));
+                match (entry.as_mut(), pointer) {
+                    // The same pointer in an older copy: it has stood there longer.
+                    (Some(known), Some(block)) if known.block == block => known.since = copy.moment,
+                    (None, Some(block)) => *entry = Some(Pointer { block, evidence: Evidence::Journal, since: copy.moment }),
+                    _ => {}
+                }
             }
+        }
+        if absent == HOLE {
+            // Nothing can be added: the block itself may never have been written since, and still hold an older life's pointers.
+            return Table { entries, absent };
         }
         let home = match self.fate(block, None) {
             Fate::Absurd => return lost("its indirect block is named by a damaged pointer"),
@@ -196,7 +206,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         });
         if same && (seen || self.is_plausible(&home)) {
             for (entry, pointer) in entries.iter_mut().zip(indirect::parse(&home)) {
-                *entry = entry.or(pointer.map(|block| Pointer { block, evidence: Evidence::Chain }));
+                *entry = entry.or(pointer.map(|block| Pointer { block, evidence: Evidence::Chain, since: Moment::NOW }));
             }
         } else if !seen {
             return lost("its indirect block no longer holds pointers");
@@ -235,22 +245,22 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         }
     }
 
-    fn leaf(&self, block: Block, first: FileBlock) -> Arc<[Run]> {
-        if let Some(Piece::Leaf(runs)) = self.cache.get((block, first)) {
+    fn leaf(&self, pointer: Pointer, first: FileBlock) -> Arc<[Run]> {
+        if let Some(Piece::Leaf(runs)) = self.cache.get((pointer.block, first)) {
             return runs;
         }
-        let table = self.table(block);
+        let table = self.table(pointer);
         let runs: Arc<[Run]> = self.runs_of(&table.entries, table.absent, first).into();
-        self.cache.put((block, first), Piece::Leaf(Arc::clone(&runs)));
+        self.cache.put((pointer.block, first), Piece::Leaf(Arc::clone(&runs)));
         runs
     }
 
-    fn inner(&self, block: Block, first: FileBlock) -> Arc<Table> {
-        if let Some(Piece::Inner(table)) = self.cache.get((block, first)) {
+    fn inner(&self, pointer: Pointer, first: FileBlock) -> Arc<Table> {
+        if let Some(Piece::Inner(table)) = self.cache.get((pointer.block, first)) {
             return table;
         }
-        let table = Arc::new(self.table(block));
-        self.cache.put((block, first), Piece::Inner(Arc::clone(&table)));
+        let table = Arc::new(self.table(pointer));
+        self.cache.put((pointer.block, first), Piece::Inner(Arc::clone(&table)));
         table
     }
 
@@ -312,15 +322,15 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let (mut first, mut pointer, mut absent) = (indirect::first_file_block(slot, per), pointers[slot], root);
         for below in (0..level).rev() {
             let span = indirect::span(below + 1, per);
-            let Some(Pointer { block, .. }) = pointer else {
+            let Some(known) = pointer else {
                 return Run::absent(at, first + span - at.0, absent.evidence, absent.reason).part(at, end - at.0);
             };
             if below == 0 {
-                let runs = self.leaf(block, FileBlock(first));
+                let runs = self.leaf(known, FileBlock(first));
                 let index = runs.partition_point(|run| run.end() <= at);
                 return runs.get(index)?.part(at, end - at.0);
             }
-            let table = self.inner(block, FileBlock(first));
+            let table = self.inner(known, FileBlock(first));
             let index = (at.0 - first) / indirect::span(below, per);
             pointer = table.entries.get(index as usize).copied()?;
             absent = table.absent;
@@ -334,23 +344,23 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     pub fn visit(&self, visit: &mut dyn FnMut(Block, Option<FileBlock>) -> bool) {
         let Mapping::Indirect { pointers, .. } = &self.file.mapping else { return };
         let (per, end) = (self.fs.pointers_per_block(), self.file_blocks());
-        let mut todo: Vec<(u64, u8, Block)> = vec![];
+        let mut todo: Vec<(u64, u8, Pointer)> = vec![];
         for slot in (0..15).rev() {
             if let Some(pointer) = pointers[slot] {
-                todo.push((indirect::first_file_block(slot, per), (slot as u8).saturating_sub(11), pointer.block));
+                todo.push((indirect::first_file_block(slot, per), (slot as u8).saturating_sub(11), pointer));
             }
         }
-        while let Some((first, level, block)) = todo.pop() {
+        while let Some((first, level, pointer)) = todo.pop() {
             if level == 0 {
-                visit(block, Some(FileBlock(first)));
+                visit(pointer.block, Some(FileBlock(first)));
                 continue;
             }
-            if first >= end && self.file.size_from != super::file::SizeFrom::Chain || !visit(block, None) {
+            if first >= end && self.file.size_from != super::file::SizeFrom::Chain || !visit(pointer.block, None) {
                 continue;
             }
-            let table = self.inner(block, FileBlock(first));
+            let table = self.inner(pointer, FileBlock(first));
             let span = indirect::span(level - 1, per);
-            let below = table.entries.iter().zip(0..).filter_map(|(entry, i)| Some((first + i * span, level - 1, entry.as_ref()?.block)));
+            let below = table.entries.iter().zip(0..).filter_map(|(entry, i)| Some((first + i * span, level - 1, (*entry)?)));
             let mut below: Vec<_> = below.collect();
             below.reverse();
             todo.append(&mut below);

@@ -72,6 +72,8 @@ pub struct Pointer {
     pub block: Block,
     /// `Journal`, `Chain` or `Inferred`.
     pub evidence: Evidence,
+    /// The first moment at which it is known to have stood there.
+    pub since: Moment,
 }
 
 /// Where a lost file's bytes are.

@@ -5,7 +5,7 @@ use crate::format::indirect;
 use crate::format::inode::{FLAG_HUGE_FILE, Inode, S_IFDIR, S_IFLNK, S_IFREG};
 use crate::fs::Filesystem;
 use crate::run::Evidence;
-use crate::units::{Block, Generation, Ino, Moment};
+use crate::units::{Generation, Ino, Moment};
 
 /// An inode as it was at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub fn lives(ino: Ino, copies: Vec<InodeCopy>) -> Vec<Life> {
 struct Epoch {
     first: Moment,
     last: Moment,
+    /// When each pointer was first seen.
+    since: [Moment; 15],
     /// The last copy with links; else the last.
     inode: Inode,
     /// The moment at which it was over, and by which all that it lost was free.
@@ -85,7 +87,7 @@ struct Epoch {
 
 impl Epoch {
     fn begin(copy: &InodeCopy) -> Epoch {
-        Epoch { first: copy.moment, last: copy.moment, inode: copy.inode.clone(), ended: None, cut: u64::MAX, cuts: vec![], freeing: false }
+        Epoch { first: copy.moment, last: copy.moment, since: [copy.moment; 15], inode: copy.inode.clone(), ended: None, cut: u64::MAX, cuts: vec![], freeing: false }
     }
 
     /// Whether `next` lacks something that this epoch has.
@@ -126,6 +128,11 @@ fn epochs(life: &Life) -> Vec<Epoch> {
                     }
                 } else {
                     epoch.last = copy.moment;
+                    for (since, had) in epoch.since.iter_mut().zip(epoch.inode.block) {
+                        if had == 0 {
+                            *since = copy.moment;
+                        }
+                    }
                     if copy.inode.links > 0 {
                         epoch.inode = copy.inode.clone();
                     }
@@ -215,7 +222,7 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
     } else {
         // An inode of size 0 with pointers was caught in the middle of a truncate: what it lacks it may have had.
         let certain = seen_alive && (inode.size > 0 || pointers.iter().all(Option::is_none));
-        Mapping::Indirect { pointers: pointers.map(|p: Option<Block>| p.map(|block| Pointer { block, evidence })), certain }
+        Mapping::Indirect { pointers: std::array::from_fn(|slot| pointers[slot].map(|block| Pointer { block, evidence, since: epoch.since[slot] })), certain }
     };
     let largest = indirect::max_file_blocks(fs.pointers_per_block()).saturating_mul(block_size);
     let size = inode.size.min(largest);
