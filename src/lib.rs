@@ -1,10 +1,48 @@
-//! undelfs: what ext3 filesystems lost, as ordinary files.
+//! undelfs: what ext2/ext3 filesystems lost, as ordinary files.
+//!
+//! # How a byte gets from the image to the reader
+//!
+//! ```text
+//! image ─► format ─► journal, fs ─► recover ─► tree ─► fuse, cli
+//! bytes    records    history       lost files  names    readers
+//! ```
+//!
+//! Dependencies point from right to left only.
+//!
+//! * [`image`] opens a file or device, finds the partition, and lends bytes: by `pread` to everything that looks at them,
+//!   as slices of a memory map only to be handed on to the kernel. [`sys`] holds all `unsafe` code.
+//! * [`format`](mod@format) turns bytes into records, one file for each noun on the disk. Pure functions: no I/O, no panics.
+//! * [`journal`] reads the whole log as history: transactions, copies of blocks over time, revokes, what replay would
+//!   write, and since when nothing is missing. A [`units::Moment`] is a transaction's place in time.
+//! * [`fs`] is the filesystem as it would be after replay: geometry with its backups, bitmaps, inodes, current block maps.
+//! * [`recover`] finds what was lost. Copies of an inode over time become lives, lives end in losses (`history`), each a
+//!   [`recover::LostFile`] with pointers. `chain` follows pointers through indirect blocks, merging their copies, and asks for
+//!   each block what became of it: `reuse` from bitmaps, copies and revokes, `claims` from the other lost files. `folders` and
+//!   `names` follow folder entries through time to paths. `read` turns it into bytes.
+//! * [`run`] is the currency between all of them: file block, physical block, length, [`run::Evidence`].
+//!   "Where are a file's blocks" has one answer, [`recover::Recovery::run_at`]; what is mapped in another way (extents, chains
+//!   without an inode) becomes another [`recover::Mapping`] behind it.
+//! * [`tree`] arranges lost files under names. [`fuse`] shows the tree as a mount; the program's `cli` module lists, shows
+//!   and copies it; [`report`] and [`xattr`] say in words and JSON what is known.
+//!
+//! # What is kept in memory
+//!
+//! What was lost (files, their names, blocks that two of them claim), the journal's index, and bounded caches of bitmaps and
+//! of pieces of block maps. A file's map is never held whole: opening costs nothing, and a read resolves the indirect blocks
+//! that it needs.
+//!
+//! # Never lie
+//!
+//! Damage is evidence, not an error: what cannot be known becomes a missing range with a reason. A block is served only
+//! if a pointer names it and nothing speaks against it; where transactions are missing from the journal since the loss, so
+//! that files may have come and gone unseen, it is not.
+
 pub mod error;
 pub mod format;
 pub mod fs;
+pub mod fuse;
 pub mod image;
 pub mod journal;
-pub mod fuse;
 pub mod recover;
 pub mod report;
 pub mod run;

@@ -405,7 +405,9 @@ pub(crate) mod tests {
             links: 1,
             span: Span {
                 born: Moment::PAST,
+                first: Moment::PAST,
                 last: Moment::PAST,
+                covered: true,
                 freed: Moment::NOW,
                 freed_by: Moment::NOW,
                 unlinked: Moment::NOW,
@@ -432,7 +434,7 @@ pub(crate) mod tests {
         ] {
             assert_eq!(fraction(&lost_file(size, [size - missing, 0, 0, 0, 0, missing, 0])), expected, "{missing} of {size}");
         }
-        let without_pointers = Mapping::Indirect { pointers: [None; 15], certain: false };
+        let without_pointers = Mapping::Indirect { pointers: Box::new([None; 15]), certain: false };
         assert_eq!(fraction(&LostFile { mapping: without_pointers, ..lost_file(0, [0; 7]) }), "0.0000");
     }
 

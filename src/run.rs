@@ -114,7 +114,7 @@ impl Run {
             && self.evidence == next.evidence
             && self.place == Place::Home
             && next.place == Place::Home
-            && self.reason == next.reason
+            && (self.reason.is_empty() && next.reason.is_empty() || self.reason == next.reason)
     }
 
     /// The part of it from `first` on, at most `length` blocks; `None` where they do not meet.

@@ -271,7 +271,18 @@ impl Tree {
         let written = Time { seconds: self.recovery.filesystem().geometry().superblock.write_time.into(), nanos: 0 };
         let (kind, mode) = if matches!(node.content, Content::Folder { .. }) { (Kind::Dir, 0o755) } else { (Kind::File, 0o444) };
         let size = self.own_bytes(node).map_or(0, |bytes| bytes.len() as u64);
-        Some(Attributes { kind, size, blocks512: size.div_ceil(512), mode, uid: 0, gid: 0, atime: written, mtime: written, ctime: written, links })
+        Some(Attributes {
+            kind,
+            size,
+            blocks512: size.div_ceil(512),
+            mode,
+            uid: 0,
+            gid: 0,
+            atime: written,
+            mtime: written,
+            ctime: written,
+            links,
+        })
     }
 
     /// The bytes of a file that undelfs writes itself, made when they are first asked for.
@@ -341,7 +352,7 @@ impl Tree {
             return None;
         }
         let Some(Body::Lost(file)) = self.body(id) else { return Some(size) };
-        let hole = |evidence: Evidence| !evidence.is_data() && !(missing_is_data && evidence.is_missing());
+        let hole = |evidence: Evidence| !(evidence.is_data() || missing_is_data && evidence.is_missing());
         let range = self.recovery.ranges_from(file, from).find(|range| hole(range.evidence) && range.offset + range.length > from);
         Some(range.map_or(size, |range| range.offset.max(from)))
     }

@@ -64,8 +64,13 @@ fn entry(bytes: &[u8], at: usize, end: usize, inodes: u32, removed: bool) -> Opt
     let ino = u32_at(bytes, at)?;
     let (name_len, file_type) = (usize::from(*bytes.get(at + 6)?), *bytes.get(at + 7)?);
     let name = bytes.get(at + NAME_OFFSET..at + NAME_OFFSET + name_len)?;
-    (at + used_len(name_len) <= end && ino != 0 && ino <= inodes && file_type <= 7 && is_name(name))
-        .then_some(Entry { offset: at, ino: Ino(ino), name, file_type, removed })
+    (at + used_len(name_len) <= end && ino != 0 && ino <= inodes && file_type <= 7 && is_name(name)).then_some(Entry {
+        offset: at,
+        ino: Ino(ino),
+        name,
+        file_type,
+        removed,
+    })
 }
 
 impl DirBlock<'_> {

@@ -24,29 +24,29 @@ pub const S_IFLNK: u16 = 0o120000;
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Raw {
-    i_mode: U16,             // 0x00
-    i_uid: U16,              // 0x02
-    i_size: U32,             // 0x04
-    i_atime: U32,            // 0x08
-    i_ctime: U32,            // 0x0c
-    i_mtime: U32,            // 0x10
-    i_dtime: U32,            // 0x14
-    i_gid: U16,              // 0x18
-    i_links_count: U16,      // 0x1a
-    i_blocks: U32,           // 0x1c
-    i_flags: U32,            // 0x20
-    l_i_reserved1: U32,      // 0x24
-    i_block: [U32; 15],      // 0x28
-    i_generation: U32,       // 0x64
-    i_file_acl: U32,         // 0x68
-    i_dir_acl: U32,          // 0x6c, i_size_high of regular files
-    i_faddr: U32,            // 0x70
-    l_i_blocks_high: U16,    // 0x74
-    l_i_file_acl_high: U16,  // 0x76
-    l_i_uid_high: U16,       // 0x78
-    l_i_gid_high: U16,       // 0x7a
-    l_i_checksum_lo: U16,    // 0x7c
-    l_i_reserved2: U16,      // 0x7e
+    i_mode: U16,            // 0x00
+    i_uid: U16,             // 0x02
+    i_size: U32,            // 0x04
+    i_atime: U32,           // 0x08
+    i_ctime: U32,           // 0x0c
+    i_mtime: U32,           // 0x10
+    i_dtime: U32,           // 0x14
+    i_gid: U16,             // 0x18
+    i_links_count: U16,     // 0x1a
+    i_blocks: U32,          // 0x1c
+    i_flags: U32,           // 0x20
+    l_i_reserved1: U32,     // 0x24
+    i_block: [U32; 15],     // 0x28
+    i_generation: U32,      // 0x64
+    i_file_acl: U32,        // 0x68
+    i_dir_acl: U32,         // 0x6c, i_size_high of regular files
+    i_faddr: U32,           // 0x70
+    l_i_blocks_high: U16,   // 0x74
+    l_i_file_acl_high: U16, // 0x76
+    l_i_uid_high: U16,      // 0x78
+    l_i_gid_high: U16,      // 0x7a
+    l_i_checksum_lo: U16,   // 0x7c
+    l_i_reserved2: U16,     // 0x7e
 }
 
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]

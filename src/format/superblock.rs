@@ -207,7 +207,8 @@ impl Superblock {
         }
         let block_size = 1024u64 << raw.s_log_block_size.get();
         let incompat = raw.s_feature_incompat.get();
-        let high = |low: U32, high: U32| if incompat & incompat::BIT64 != 0 { u64::from(high.get()) << 32 } else { 0 } | u64::from(low.get());
+        let high =
+            |low: U32, high: U32| if incompat & incompat::BIT64 != 0 { u64::from(high.get()) << 32 } else { 0 } | u64::from(low.get());
         let dynamic = raw.s_rev_level.get() >= 1;
         let sb = Superblock {
             block_size,
@@ -249,7 +250,7 @@ impl Superblock {
         if self.first_data_block != u64::from(self.block_size == 1024) {
             return Err(Unusable::Field("s_first_data_block"));
         }
-        if self.blocks_per_group == 0 || self.blocks_per_group > bits || self.blocks_per_group % 8 != 0 {
+        if self.blocks_per_group == 0 || self.blocks_per_group > bits || !self.blocks_per_group.is_multiple_of(8) {
             return Err(Unusable::Field("s_blocks_per_group"));
         }
         if self.inode_size < 128 || !self.inode_size.is_power_of_two() || self.inode_size > self.block_size {
@@ -365,15 +366,16 @@ impl Superblock {
             (0x2000, "project"),
             (0x8000, "verity"),
         ];
-        let words: [(u32, char, &[(u32, &str)]); 3] =
-            [(self.compat, 'C', &COMPAT), (self.incompat, 'I', &INCOMPAT), (self.ro_compat, 'R', &RO)];
         let mut names = vec![];
-        for (word, letter, known) in words {
+        let mut add = |word: u32, letter: char, known: &[(u32, &str)]| {
             for bit in (0..32).filter(|bit| word >> bit & 1 != 0) {
                 let name = known.iter().find(|(mask, _)| *mask == 1 << bit).map(|(_, name)| (*name).to_owned());
                 names.push(name.unwrap_or_else(|| format!("FEATURE_{letter}{bit}")));
             }
-        }
+        };
+        add(self.compat, 'C', &COMPAT);
+        add(self.incompat, 'I', &INCOMPAT);
+        add(self.ro_compat, 'R', &RO);
         names
     }
 }

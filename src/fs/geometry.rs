@@ -49,8 +49,9 @@ impl Geometry {
         let name = image.path().display();
         let mut superblock_block = wanted.unwrap_or(0);
         let superblock = match (wanted, superblock_at(image, superblock::OFFSET)) {
-            (Some(block), _) => named_superblock(image, block)
-                .ok_or_else(|| Error::Image(format!("{name}: no ext superblock in block {block}; leave out --superblock to have one searched")))?,
+            (Some(block), _) => named_superblock(image, block).ok_or_else(|| {
+                Error::Image(format!("{name}: no ext superblock in block {block}; leave out --superblock to have one searched"))
+            })?,
             (None, Some(primary)) => primary,
             (None, None) => {
                 let (backup, block) = find_backup(image).ok_or_else(|| {
@@ -63,7 +64,9 @@ impl Geometry {
         };
         let unsupported = superblock.incompat & !incompat::SUPPORTED;
         if unsupported & incompat::EXTENTS != 0 {
-            return Err(Error::Image(format!("{name}: this is ext4 with extents, which undelfs does not support yet (ext2 and ext3 only)")));
+            return Err(Error::Image(format!(
+                "{name}: this is ext4 with extents, which undelfs does not support yet (ext2 and ext3 only)"
+            )));
         }
         if unsupported & incompat::JOURNAL_DEV != 0 {
             return Err(Error::Image(format!("{name}: this is an external journal, not a filesystem; give it with --journal")));

@@ -95,7 +95,8 @@ impl Filesystem {
     pub fn read_inode(&self, ino: Ino) -> Result<Inode> {
         let (block, at) =
             self.geometry.inode_location(ino).ok_or_else(|| Error::NotFound(format!("there is no inode {ino} on this filesystem")))?;
-        let read = |source| Error::Read { what: format!("inode {ino}"), offset: self.image.base() + block.get() * self.block_size(), source };
+        let read =
+            |source| Error::Read { what: format!("inode {ino}"), offset: self.image.base() + block.get() * self.block_size(), source };
         let bytes = self.read_block(block).map_err(read)?;
         let inode = bytes.get(at..at + self.geometry.superblock.inode_size as usize).and_then(Inode::parse);
         inode.ok_or_else(|| read(io::ErrorKind::InvalidData.into()))

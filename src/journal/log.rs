@@ -2,10 +2,10 @@
 
 use super::Copy;
 use crate::error::{Error, Result};
+use crate::format::indirect;
 use crate::format::inode::Inode;
 use crate::format::journal::{MAGIC, Superblock};
 use crate::format::superblock::{self, compat, incompat};
-use crate::format::indirect;
 use crate::fs::Geometry;
 use crate::image::{Image, ImageOptions};
 use crate::units::{Block, Ino};

@@ -38,6 +38,7 @@ pub struct Journal {
     loose: Vec<Copy>,
     replayed: HashMap<Block, Copy>,
     covered_from: Option<Moment>,
+    accounted_from: Option<Moment>,
 }
 
 impl Journal {
@@ -80,6 +81,7 @@ impl Journal {
             loose: walk.loose,
             replayed,
             covered_from: walk.covered_from,
+            accounted_from: walk.accounted_from,
         }
     }
 
@@ -121,6 +123,11 @@ impl Journal {
     /// Whether every transaction after `moment` survives whole, so that nothing can have happened unseen since.
     pub fn covers_since(&self, moment: Moment) -> bool {
         self.covered_from.is_some_and(|from| moment >= from)
+    }
+
+    /// Whether every transaction after `moment` survives at least in part.
+    pub fn accounts_since(&self, moment: Moment) -> bool {
+        self.accounted_from.is_some_and(|from| moment >= from)
     }
 
     /// Time of the commit at a moment, in seconds since 1970, where the log says it.

@@ -36,6 +36,8 @@ pub(super) struct Walk {
     pub replay: RangeInclusive<Moment>,
     /// The earliest moment from which on every transaction survives whole; `None` if there is no transaction.
     pub covered_from: Option<Moment>,
+    /// The earliest moment from which on every transaction survives at least in part.
+    pub accounted_from: Option<Moment>,
 }
 
 /// Header blocks of the log, by index, with their bytes.
@@ -118,7 +120,8 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
     let clock = Clock { newest };
     let in_time = |sequence: Sequence| sequence.since(newest) <= 0;
     let ends = headers.0.iter().filter(|(_, (header, _))| header.block_type == BlockType::Commit && in_time(header.sequence));
-    let begin = ends.max_by_key(|(_, (header, _))| header.sequence.since(newest)).map_or(superblock.first, |(at, _)| superblock.advance(*at, 1));
+    let begin =
+        ends.max_by_key(|(_, (header, _))| header.sequence.since(newest)).map_or(superblock.first, |(at, _)| superblock.advance(*at, 1));
     let mut open: HashMap<Sequence, Pending> = HashMap::new();
     let mut done = vec![];
     let mut loose: Vec<Copy> = vec![];
@@ -139,9 +142,16 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
         // where the log ended (`s_head`, since Linux 6.4), and mounts skip sequences.
         let after = before.filter(|b| b.block_type == BlockType::Commit && b.sequence.since(sequence) < 0);
         let goes_on = before.is_some_and(|b| b.sequence == sequence);
-        let whole = unnamed.is_empty() && (goes_on || after.is_some() || at == superblock.first);
-        loose.extend(unnamed.drain(..).map(|index| Copy { moment, index, escaped: false }));
-        let pending = open.entry(sequence).or_insert_with(|| Pending { whole: true, after: after.map(|b| clock.moment(b.sequence)), ..Pending::default() });
+        let begins_log = at == superblock.first && !goes_on;
+        let whole = begins_log || unnamed.is_empty() && (goes_on || after.is_some());
+        // What stands before a header belongs to its transaction, but not over the ring's end, if the log was begun anew.
+        let of = if begins_log { Moment::PAST } else { moment };
+        loose.extend(unnamed.drain(..).map(|index| Copy { moment: of, index, escaped: false }));
+        let pending = open.entry(sequence).or_insert_with(|| Pending {
+            whole: true,
+            after: after.filter(|_| !begins_log).map(|b| clock.moment(b.sequence)),
+            ..Pending::default()
+        });
         pending.whole &= whole;
         match header.block_type {
             BlockType::Descriptor => {
@@ -177,8 +187,8 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
         Some(end) => clock.moment(superblock.sequence)..=clock.moment(end),
         None => Moment::NOW..=Moment::PAST,
     };
-    let covered_from = covered_from(&done);
-    Walk { transactions: done.into_iter().map(|(_, transaction)| transaction).collect(), loose, replay, covered_from }
+    let (covered_from, accounted_from) = (complete_from(&done, true), complete_from(&done, false));
+    Walk { transactions: done.into_iter().map(|(_, transaction)| transaction).collect(), loose, replay, covered_from, accounted_from }
 }
 
 /// A transaction whose commit has not been met yet.
@@ -201,20 +211,23 @@ fn matches_checksum(log: &Log, image: &Image, layout: Layout, tag: &crate::forma
 /// during which nothing was written. One more needs a session with a transaction of its own.
 const SKIPPED_BY_MOUNTS: u64 = 4;
 
-/// Goes back from the newest transaction while each one is whole and nothing can be missing between it and the one before.
-fn covered_from(done: &[(Pending, Transaction)]) -> Option<Moment> {
+/// Whether nothing can have been committed between `before` and the transaction that follows it in `done`.
+fn adjoins(before: Moment, next: &Pending, moment: Moment) -> bool {
+    match next.after {
+        Some(after) => after == before,
+        None => moment.0 - before.0 <= SKIPPED_BY_MOUNTS + 1,
+    }
+}
+
+/// Goes back from the newest transaction while nothing can be missing between each one and the one before, and with
+/// `whole` while nothing is missing in it either. Returns the moment before the last that it reached.
+fn complete_from(done: &[(Pending, Transaction)], whole: bool) -> Option<Moment> {
     let mut next: Option<(&Pending, Moment)> = None;
     for (pending, transaction) in done.iter().rev() {
-        if let Some((next, moment)) = next {
-            let adjoins = match next.after {
-                Some(after) => after == transaction.moment,
-                None => moment.0 - transaction.moment.0 <= SKIPPED_BY_MOUNTS + 1,
-            };
-            if !adjoins {
-                break;
-            }
+        if next.is_some_and(|(next, moment)| !adjoins(transaction.moment, next, moment)) {
+            break;
         }
-        if !pending.whole {
+        if whole && !pending.whole {
             return Some(transaction.moment);
         }
         next = Some((pending, transaction.moment));
@@ -227,19 +240,21 @@ mod tests {
     use super::*;
 
     fn done(moments: &[(u64, bool, Option<u64>)]) -> Vec<(Pending, Transaction)> {
-        let transaction = |moment| Transaction { moment: Moment(moment), sequence: Sequence(0), time: None, copies: vec![], revokes: vec![] };
+        let transaction =
+            |moment| Transaction { moment: Moment(moment), sequence: Sequence(0), time: None, copies: vec![], revokes: vec![] };
         let pending = |whole, after: Option<u64>| Pending { whole, after: after.map(Moment), ..Pending::default() };
         moments.iter().map(|(m, whole, after)| (pending(*whole, *after), transaction(*m))).collect()
     }
 
     #[test]
     fn coverage_ends_at_the_first_gap() {
-        assert_eq!(covered_from(&[]), None);
-        assert_eq!(covered_from(&done(&[(5, true, Some(4)), (17, true, Some(16)), (18, true, Some(17))])), Some(Moment(16)));
-        assert_eq!(covered_from(&done(&[(5, true, Some(4)), (17, true, Some(5)), (18, true, Some(17))])), Some(Moment(4)));
-        assert_eq!(covered_from(&done(&[(5, true, Some(4)), (10, true, None), (11, true, Some(10))])), Some(Moment(4)));
-        assert_eq!(covered_from(&done(&[(5, true, Some(4)), (11, true, None)])), Some(Moment(10)));
-        assert_eq!(covered_from(&done(&[(16, false, Some(15)), (17, true, Some(16))])), Some(Moment(16)));
+        assert_eq!(complete_from(&[], true), None);
+        assert_eq!(complete_from(&done(&[(5, true, Some(4)), (17, true, Some(16)), (18, true, Some(17))]), true), Some(Moment(16)));
+        assert_eq!(complete_from(&done(&[(5, true, Some(4)), (17, true, Some(5)), (18, true, Some(17))]), true), Some(Moment(4)));
+        assert_eq!(complete_from(&done(&[(5, true, Some(4)), (10, true, None), (11, true, Some(10))]), true), Some(Moment(4)));
+        assert_eq!(complete_from(&done(&[(5, true, Some(4)), (11, true, None)]), true), Some(Moment(10)));
+        assert_eq!(complete_from(&done(&[(16, false, Some(15)), (17, true, Some(16))]), true), Some(Moment(16)));
+        assert_eq!(complete_from(&done(&[(16, false, Some(15)), (17, true, Some(16))]), false), Some(Moment(15)));
     }
 
     #[test]

@@ -46,6 +46,19 @@ pub enum Piece {
     Inner(Arc<Table>),
 }
 
+impl Piece {
+    /// Bytes that it takes in memory, with its place in a cache.
+    pub fn bytes(&self) -> usize {
+        // Key, links of the list and of the hash table, reference counts.
+        const ENTRY: usize = 160;
+        ENTRY
+            + match self {
+                Piece::Leaf(runs) => size_of_val(&**runs),
+                Piece::Inner(table) => size_of_val(&*table.entries),
+            }
+    }
+}
+
 /// Keeps pieces, by indirect block and the first file block that it maps.
 pub trait Cache {
     /// Looks one up.
@@ -228,7 +241,14 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     /// The run of one data block.
     fn block_run(&self, at: FileBlock, pointer: Pointer) -> Run {
         let span = &self.file.span;
-        let run = |evidence, place, reason| Run { file_block: at, block: Some(pointer.block), length: 1, evidence, place, reason: Cow::Borrowed(reason) };
+        let run = |evidence, place, reason| Run {
+            file_block: at,
+            block: Some(pointer.block),
+            length: 1,
+            evidence,
+            place,
+            reason: Cow::Borrowed(reason),
+        };
         if let Some(copy) = self.reuse.copies_of_owner(self.fs, pointer.block, span.born, self.owned_until()).first()
             && self.fs.journal().covers_since(copy.moment)
         {
@@ -237,9 +257,13 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         match self.fate(pointer.block, Some(at)) {
             Fate::Stands => run(pointer.evidence, Place::Home, ""),
             Fate::Likely if self.doubtful => {
-                Run::absent(at, 1, Evidence::Unknown, "files that left no trace may have used the block after the loss")
+                Run::absent(at, 1, Evidence::Unknown, "the journal does not tell whether the block was used after the loss")
             }
-            Fate::Likely => run(Evidence::Inferred, Place::Home, "nothing is known to have used the block since, but the journal does not reach back to the loss"),
+            Fate::Likely => run(
+                Evidence::Inferred,
+                Place::Home,
+                "nothing is known to have used the block since, but the journal does not reach back to the loss",
+            ),
             Fate::Overwritten(reason) => run(Evidence::Overwritten, Place::Home, reason),
             Fate::Absurd => Run::absent(at, 1, Evidence::Unknown, "the pointer is damaged"),
         }

@@ -82,7 +82,15 @@ pub fn settle(fs: &Filesystem, reuse: &Reuse, files: &mut [LostFile], progress: 
             later.iter().any(|epoch| {
                 let (file, verdict): (&LostFile, &Verdict) = (&done[*epoch], &verdicts[*epoch]);
                 let cache = Latest::default();
-                let chain = Chain { fs, reuse, file, zeros_are_holes: verdict.zeros_are_holes, doubtful: verdict.doubtful, claims: &verdict.lost, cache: &cache };
+                let chain = Chain {
+                    fs,
+                    reuse,
+                    file,
+                    zeros_are_holes: verdict.zeros_are_holes,
+                    doubtful: verdict.doubtful,
+                    claims: &verdict.lost,
+                    cache: &cache,
+                };
                 chain.run_at(at).is_some_and(|run| run.block == Some(block) && run.evidence.is_data())
             })
         };
@@ -96,10 +104,20 @@ pub fn settle(fs: &Filesystem, reuse: &Reuse, files: &mut [LostFile], progress: 
 }
 
 /// Walks one file. Returns the blocks that it claims.
-fn settle_one(fs: &Filesystem, reuse: &Reuse, file: &mut LostFile, taken: Taken<'_>, last_traceless: Option<Time>) -> (RoaringTreemap, Verdict) {
+fn settle_one(
+    fs: &Filesystem,
+    reuse: &Reuse,
+    file: &mut LostFile,
+    taken: Taken<'_>,
+    last_traceless: Option<Time>,
+) -> (RoaringTreemap, Verdict) {
     let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<FileBlock>);
     let mut zeros_are_holes = true;
-    let doubtful = file.deleted.is_none_or(|deleted| last_traceless.is_some_and(|last| last.seconds >= deleted.seconds));
+    // Files can have come and gone in transactions of which nothing is left. Otherwise those that died later without a
+    // trace of where they were tell whether any did.
+    let traceless = || file.deleted.is_none_or(|deleted| last_traceless.is_some_and(|last| last.seconds > deleted.seconds));
+    let missing = !fs.journal().transactions().is_empty() && !fs.journal().accounts_since(file.span.last);
+    let doubtful = !file.span.covered && (missing || traceless());
     let (size, by_chain) = (file.size, file.size_from == SizeFrom::Chain);
     if matches!(file.mapping, Mapping::Indirect { .. }) {
         let cache = Latest::default();

@@ -82,7 +82,7 @@ pub enum Mapping {
     /// `i_block[15]`: 12 direct blocks, then IND, DIND and TIND. A `None` is a hole where `certain`, else unknown.
     Indirect {
         /// The pointers.
-        pointers: [Option<Pointer>; 15],
+        pointers: Box<[Option<Pointer>; 15]>,
         /// Whether an absent pointer is known to have been absent.
         certain: bool,
     },
@@ -129,7 +129,7 @@ pub struct Span {
     /// The moment at which the last name was removed; for a file that lives on, `freed`.
     pub unlinked: Moment,
     /// What the same life of the inode maps today, if it still holds blocks.
-    pub successor: Option<[Option<Block>; 15]>,
+    pub successor: Option<Box<[Option<Block>; 15]>>,
     /// File blocks from here on were cut off, so that whatever the successor has there is new.
     pub cut: u64,
     /// Filesystem blocks that the inode said it had (`i_blocks`), indirect blocks included.

@@ -219,7 +219,12 @@ impl Collector<'_> {
                     open.entry(key.clone()).or_insert(copy.moment);
                     now.insert(key);
                 }
-                let removed: Vec<_> = block.entries.iter().filter(|entry| entry.removed).map(|entry| uncertain(folder, entry, Moment::PAST, copy.moment)).collect();
+                let removed: Vec<_> = block
+                    .entries
+                    .iter()
+                    .filter(|entry| entry.removed)
+                    .map(|entry| uncertain(folder, entry, Moment::PAST, copy.moment))
+                    .collect();
                 removed.into_iter().for_each(|fact| self.add(fact));
             }
             self.close(&mut open, |key| !now.contains(key), copy.moment);

@@ -1,6 +1,6 @@
 //! From the copies of an inode over time to its lives, and to what each life lost.
 
-use super::file::{Kind, LostFile, Loss, Mapping, Pointer, SizeFrom, Span, Tally, Time};
+use super::file::{Kind, Loss, LostFile, Mapping, Pointer, SizeFrom, Span, Tally, Time};
 use crate::format::indirect;
 use crate::format::inode::{FLAG_HUGE_FILE, Inode, S_IFDIR, S_IFLNK, S_IFREG};
 use crate::fs::Filesystem;
@@ -87,7 +87,16 @@ struct Epoch {
 
 impl Epoch {
     fn begin(copy: &InodeCopy) -> Epoch {
-        Epoch { first: copy.moment, last: copy.moment, since: [copy.moment; 15], inode: copy.inode.clone(), ended: None, cut: u64::MAX, cuts: vec![], freeing: false }
+        Epoch {
+            first: copy.moment,
+            last: copy.moment,
+            since: [copy.moment; 15],
+            inode: copy.inode.clone(),
+            ended: None,
+            cut: u64::MAX,
+            cuts: vec![],
+            freeing: false,
+        }
     }
 
     /// Whether `next` lacks something that this epoch has.
@@ -175,7 +184,8 @@ fn deletion_time(fs: &Filesystem, inode: &Inode) -> Option<Time> {
 pub fn losses(fs: &Filesystem, life: &Life) -> Vec<LostFile> {
     let Some(newest) = life.copies.last() else { return vec![] };
     let now = (life.seen == Moment::NOW).then_some(&newest.inode);
-    let successor = now.filter(|inode| holds_blocks(fs, inode) && inode.block.iter().any(|p| *p != 0)).map(Inode::pointers);
+    let successor =
+        now.filter(|inode| holds_blocks(fs, inode) && inode.block.iter().any(|p| *p != 0)).map(|inode| Box::new(inode.pointers()));
     let dead_copy = life.copies.iter().rev().find_map(|copy| deletion_time(fs, &copy.inode));
     let mut epochs = epochs(life);
     if let (Some(died), Some(last)) = (life.died, epochs.last_mut())
@@ -199,7 +209,18 @@ pub fn losses(fs: &Filesystem, life: &Life) -> Vec<LostFile> {
         let when = if deleted { dead_copy } else { after.map(|inode| inode.ctime) };
         let unlinked = if deleted { life.died.unwrap_or(freed) } else { freed };
         let covered = fs.journal().covers_since(epoch.last);
-        let span = Span { born: life.born, first: epoch.first, last: epoch.last, covered, freed, freed_by, unlinked, successor, cut: u64::MAX, blocks: 0 };
+        let span = Span {
+            born: life.born,
+            first: epoch.first,
+            last: epoch.last,
+            covered,
+            freed,
+            freed_by,
+            unlinked,
+            successor: successor.clone(),
+            cut: u64::MAX,
+            blocks: 0,
+        };
         lost.push(lost_file(fs, life, epoch, kind, Ending { deleted, when: when.or(committed), span }));
     }
     lost
@@ -222,7 +243,12 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
     } else {
         // An inode of size 0 with pointers was caught in the middle of a truncate: what it lacks it may have had.
         let certain = seen_alive && (inode.size > 0 || pointers.iter().all(Option::is_none));
-        Mapping::Indirect { pointers: std::array::from_fn(|slot| pointers[slot].map(|block| Pointer { block, evidence, since: epoch.since[slot] })), certain }
+        Mapping::Indirect {
+            pointers: Box::new(std::array::from_fn(|slot| {
+                pointers[slot].map(|block| Pointer { block, evidence, since: epoch.since[slot] })
+            })),
+            certain,
+        }
     };
     let largest = indirect::max_file_blocks(fs.pointers_per_block()).saturating_mul(block_size);
     let size = inode.size.min(largest);
@@ -279,7 +305,10 @@ mod tests {
 
     #[test]
     fn truncates_part_epochs() {
-        let life = lives(Ino(12), vec![copy(1, 10, 5, 7, 1), copy(2, 20, 5, 7, 1), copy(3, 0, 0, 7, 1), copy(4, 30, 9, 7, 1), copy(6, 0, 0, 7, 0)]);
+        let life = lives(
+            Ino(12),
+            vec![copy(1, 10, 5, 7, 1), copy(2, 20, 5, 7, 1), copy(3, 0, 0, 7, 1), copy(4, 30, 9, 7, 1), copy(6, 0, 0, 7, 0)],
+        );
         let ends: Vec<_> = epochs(&life[0]).iter().map(|e| (e.inode.size, e.ended.map(|(from, by)| (from.0, by.0)))).collect();
         assert_eq!(ends, [(20, Some((3, 3))), (30, Some((6, 6)))]);
     }

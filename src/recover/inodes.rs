@@ -42,7 +42,8 @@ fn looks_like_table(bytes: &[u8], inode_size: usize) -> bool {
         let blank = raw.iter().all(|byte| *byte == 0);
         blank || matches!(mode & S_IFMT, 0o010000 | 0o020000 | 0o040000 | 0o060000 | 0o100000 | 0o120000 | 0o140000) && links <= 65_000
     };
-    bytes.chunks_exact(inode_size).all(plausible) && bytes.chunks_exact(inode_size).any(|raw| generation(raw) != 0)
+    // The generations first: a journal that has never been full is blank blocks for the most part.
+    bytes.chunks_exact(inode_size).any(|raw| generation(raw) != 0) && bytes.chunks_exact(inode_size).all(plausible)
 }
 
 impl Inodes {
@@ -183,7 +184,8 @@ impl Scan<'_> {
         }
         if links > 0 && mode & S_IFMT == S_IFDIR {
             result.live_dirs.push(ino);
-        } else if links == 0 && dtime != 0
+        } else if links == 0
+            && dtime != 0
             && let Some(inode) = Inode::parse(raw)
         {
             dead.push((ino, inode));
@@ -204,10 +206,9 @@ impl Scan<'_> {
                     && !unchanged
                     && ino.0 <= self.fs.geometry().superblock.inodes
                     && let Some(inode) = Inode::parse(raw)
+                    && (!inode.is_blank() || histories.contains_key(&ino))
                 {
-                    if !inode.is_blank() || histories.contains_key(&ino) {
-                        histories.entry(ino).or_default().push(InodeCopy { moment, inode });
-                    }
+                    histories.entry(ino).or_default().push(InodeCopy { moment, inode });
                 }
                 match before.get_mut(slot) {
                     Some(old) => old.copy_from_slice(raw),

@@ -11,7 +11,7 @@ mod names;
 mod read;
 mod reuse;
 
-pub use file::{FileId, Kind, LostFile, Loss, Mapping, Pointer, SizeFrom, Span, State, Tally, Time};
+pub use file::{FileId, Kind, Loss, LostFile, Mapping, Pointer, SizeFrom, Span, State, Tally, Time};
 pub use info::{Info, JournalInfo};
 pub use read::{Range, Segment};
 
@@ -25,12 +25,11 @@ use inodes::Inodes;
 use lru::LruCache;
 use reuse::Reuse;
 use roaring::RoaringTreemap;
-use std::num::NonZeroUsize;
 use std::sync::Mutex;
 
-/// Pieces of block maps kept in memory, shared by all files. A piece holds at most 1,024 runs or pointers of up to
-/// 88 bytes with 4 KiB blocks, and commonly a handful: 20 MiB at the worst.
-const PIECES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// Bytes of pieces of block maps kept in memory, shared by all files. A piece maps 4 MiB with 4 KiB blocks; it commonly is a run or two,
+/// and 90 KiB at the worst.
+const PIECES: usize = 24 << 20;
 
 /// What to open, and how.
 #[derive(Clone, Debug)]
@@ -59,7 +58,7 @@ pub struct Recovery {
     files: Vec<LostFile>,
     /// For each file what the pass over all claims found.
     verdicts: Vec<claims::Verdict>,
-    pieces: Mutex<LruCache<(u32, Block, FileBlock), Piece>>,
+    pieces: Mutex<Pieces>,
     unreadable_inodes: u64,
 }
 
@@ -76,14 +75,7 @@ impl Recovery {
         let reuse = Reuse::default();
         progress.step("following block chains", 0, 0);
         let verdicts = claims::settle(&fs, &reuse, &mut files, progress);
-        let mut recovery = Recovery {
-            fs,
-            reuse,
-            files,
-            verdicts,
-            pieces: Mutex::new(LruCache::new(PIECES)),
-            unreadable_inodes: inodes.unreadable,
-        };
+        let mut recovery = Recovery { fs, reuse, files, verdicts, pieces: Mutex::default(), unreadable_inodes: inodes.unreadable };
         progress.step("reading folders", 0, 0);
         let paths = names::paths(&recovery, &inodes, progress);
         recovery.settle_names(paths);
@@ -108,6 +100,8 @@ impl Recovery {
             }
         }
         (self.files, self.verdicts) = kept.into_iter().unzip();
+        // The files have other ids now.
+        *lock(&self.pieces) = Pieces::default();
     }
 
     /// All lost files, newest loss first.
@@ -146,7 +140,7 @@ impl Recovery {
     /// The run that `at` lies in, from `at` on, as long as one lookup tells; `None` past the file's end.
     pub fn run_at(&self, id: FileId, at: FileBlock) -> Option<Run> {
         let verdict = &self.verdicts[id.0 as usize];
-        let cache = Pieces { id, pieces: &self.pieces };
+        let cache = PiecesOf { id, pieces: &self.pieces };
         let chain = Chain {
             fs: &self.fs,
             reuse: &self.reuse,
@@ -160,15 +154,42 @@ impl Recovery {
     }
 }
 
-/// The shared cache, seen from one file.
-struct Pieces<'a> {
-    id: FileId,
-    pieces: &'a Mutex<LruCache<(u32, Block, FileBlock), Piece>>,
+/// Pieces of the files' block maps, those that were used last, by file, indirect block and first file block.
+struct Pieces {
+    lru: LruCache<(u32, Block, FileBlock), Piece>,
+    /// What they take in memory.
+    bytes: usize,
 }
 
-impl Cache for Pieces<'_> {
+impl Default for Pieces {
+    fn default() -> Self {
+        Self { lru: LruCache::unbounded(), bytes: 0 }
+    }
+}
+
+impl Pieces {
+    fn put(&mut self, key: (u32, Block, FileBlock), piece: Piece) {
+        self.bytes += piece.bytes();
+        if let Some(former) = self.lru.put(key, piece) {
+            self.bytes -= former.bytes();
+        }
+        while self.bytes > PIECES
+            && let Some((_, oldest)) = self.lru.pop_lru()
+        {
+            self.bytes -= oldest.bytes();
+        }
+    }
+}
+
+/// The shared cache, seen from one file.
+struct PiecesOf<'a> {
+    id: FileId,
+    pieces: &'a Mutex<Pieces>,
+}
+
+impl Cache for PiecesOf<'_> {
     fn get(&self, (block, at): (Block, FileBlock)) -> Option<Piece> {
-        lock(self.pieces).get(&(self.id.0, block, at)).cloned()
+        lock(self.pieces).lru.get(&(self.id.0, block, at)).cloned()
     }
 
     fn put(&self, (block, at): (Block, FileBlock), piece: Piece) {

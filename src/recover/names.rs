@@ -16,7 +16,8 @@ const MAX_DEPTH: usize = 2048;
 /// The paths of every lost file, in the order of the files.
 pub fn paths(recovery: &Recovery, inodes: &Inodes, progress: &dyn Progress) -> Vec<Vec<Vec<u8>>> {
     let facts = Facts::collect(recovery, inodes, progress);
-    let resolver = Resolver { fs: recovery.filesystem(), facts: &facts, live: inodes.live_dirs.iter().copied().collect(), known: RefCell::default() };
+    let resolver =
+        Resolver { fs: recovery.filesystem(), facts: &facts, live: inodes.live_dirs.iter().copied().collect(), known: RefCell::default() };
     let total = recovery.files().len() as u64;
     let path = |(file, number): (&LostFile, u64)| {
         if number % 1024 == 0 {
@@ -36,10 +37,7 @@ pub fn paths(recovery: &Recovery, inodes: &Inodes, progress: &dyn Progress) -> V
 
 /// Whether an entry's type can be this file's; entries of filesystems without types fit all.
 fn fits(fact: &Fact, file: &LostFile) -> bool {
-    match (fact.file_type, file.kind) {
-        (0, _) | (1, Kind::File) | (FT_DIR, Kind::Dir) | (7, Kind::Symlink) => true,
-        _ => false,
-    }
+    matches!((fact.file_type, file.kind), (0, _) | (1, Kind::File) | (FT_DIR, Kind::Dir) | (7, Kind::Symlink))
 }
 
 /// The entries that named a file when it was lost.
@@ -58,7 +56,8 @@ fn names_of<'a>(facts: &'a Facts, file: &LostFile) -> Vec<&'a Fact> {
         if file.loss == Loss::Deleted {
             // A name that went while another stayed was a hard link, unless a new name came in its place: then it was renamed.
             let renamed = |gone: &Fact| certain.iter().any(|fact| fact.first == gone.removed);
-            let linked = certain.iter().filter(|fact| file.links > 1 && fact.removed < end && fact.removed >= file.span.last && !renamed(fact));
+            let linked =
+                certain.iter().filter(|fact| file.links > 1 && fact.removed < end && fact.removed >= file.span.last && !renamed(fact));
             names.extend(linked.copied());
         }
         names.sort_by(|a, b| b.removed.cmp(&a.removed).then_with(|| (a.folder, &a.name).cmp(&(b.folder, &b.name))));
@@ -66,7 +65,9 @@ fn names_of<'a>(facts: &'a Facts, file: &LostFile) -> Vec<&'a Fact> {
     }
     // What stands in the slack of folders that are still there, in blocks of deleted folders and in nameless copies tells
     // no time but "before": the newest life that had ended by then is meant.
-    let meant = |fact: &&Fact| fact.removed > born && facts.newest_life_before(ino, fact.removed).is_none_or(|generation| Some(generation) == file.generation);
+    let meant = |fact: &&Fact| {
+        fact.removed > born && facts.newest_life_before(ino, fact.removed).is_none_or(|generation| Some(generation) == file.generation)
+    };
     let mut uncertain: Vec<_> = all().filter(|fact| !fact.certain).filter(meant).collect();
     uncertain.sort_by(|a, b| b.first.cmp(&a.first).then_with(|| (a.folder, &a.name).cmp(&(b.folder, &b.name))));
     uncertain

@@ -1,7 +1,7 @@
 //! Reading lost files: from (file, offset, size) to pieces of the image.
 
-use super::file::{FileId, Mapping};
 use super::Recovery;
+use super::file::{FileId, Mapping};
 use crate::run::{self, Evidence, Place, Run};
 use crate::units::{Block, FileBlock};
 use std::borrow::Cow;
@@ -77,7 +77,17 @@ impl Recovery {
 
     /// The ranges from the block on that holds the byte `offset`.
     pub fn ranges_from(&self, id: FileId, offset: u64) -> impl Iterator<Item = Range> + '_ {
-        let file = self.file(id);
+        self.in_bytes(id, self.runs_from(id, FileBlock(offset / self.block_size())))
+    }
+
+    /// The same, but as the lookups give them: for reading, which has no use for more of a run than it was asked for.
+    fn pieces_from(&self, id: FileId, offset: u64) -> impl Iterator<Item = Range> + '_ {
+        let first = self.run_at(id, FileBlock(offset / self.block_size()));
+        self.in_bytes(id, std::iter::successors(first, move |run| self.run_at(id, run.end())))
+    }
+
+    fn in_bytes<'a>(&'a self, id: FileId, runs: impl Iterator<Item = Run> + 'a) -> impl Iterator<Item = Range> + 'a {
+        let (file, block_size) = (self.file(id), self.block_size());
         let inline = match &file.mapping {
             Mapping::Inline(bytes) => Some(Range {
                 offset: 0,
@@ -89,13 +99,11 @@ impl Recovery {
             }),
             Mapping::Indirect { .. } => None,
         };
-        let block_size = self.block_size();
-        let from = FileBlock(offset / block_size);
-        inline.into_iter().chain(self.runs_from(id, from).flat_map(move |run| {
+        inline.into_iter().chain(runs.flat_map(move |run| {
             let start = run.file_block.0 * block_size;
             let end = (run.end().0.saturating_mul(block_size)).min(file.size);
-            let whole = Range { offset: start, length: end.saturating_sub(start), evidence: run.evidence, block: run.block, place: run.place, reason: run.reason };
-            split_zeroed(whole, &file.zeroed, block_size)
+            let (length, evidence, block, place) = (end.saturating_sub(start), run.evidence, run.block, run.place);
+            split_zeroed(Range { offset: start, length, evidence, block, place, reason: run.reason }, &file.zeroed, block_size)
         }))
     }
 
@@ -106,19 +114,27 @@ impl Recovery {
             return;
         }
         let mut at = offset;
-        for range in self.ranges_from(id, offset) {
+        for range in self.pieces_from(id, offset) {
             let stop = (range.offset + range.length).min(end);
             if stop <= at {
                 continue;
             }
             let len = stop - at;
-            segments.push(match (&range.block, range.place) {
+            let next = match (&range.block, range.place) {
                 (Some(block), Place::Home) if range.evidence.is_data() => {
                     Segment::Image { offset: block.get() * self.block_size() + (at - range.offset), len }
                 }
                 _ if range.evidence.is_data() => Segment::Gather { len },
                 _ => Segment::Zeros { len, missing: range.evidence.is_missing() },
-            });
+            };
+            match (segments.last_mut(), next) {
+                (Some(Segment::Image { offset, len }), Segment::Image { offset: next, len: more }) if *offset + *len == next => {
+                    *len += more
+                }
+                (Some(Segment::Zeros { len, missing }), Segment::Zeros { len: more, missing: same }) if *missing == same => *len += more,
+                (Some(Segment::Gather { len }), Segment::Gather { len: more }) => *len += more,
+                (_, next) => segments.push(next),
+            }
             at = stop;
             if at >= end {
                 return;
@@ -140,7 +156,7 @@ impl Recovery {
             return Ok(part.len());
         }
         let mut at = offset;
-        for range in self.ranges_from(id, offset) {
+        for range in self.pieces_from(id, offset) {
             let stop = (range.offset + range.length).min(end);
             if stop <= at {
                 continue;
@@ -217,9 +233,12 @@ mod tests {
             place: Place::Home,
             reason: Cow::Borrowed(""),
         };
-        let parts: Vec<_> = split_zeroed(range.clone(), &[(5000, 3192)], 4096).iter().map(|r| (r.offset, r.length, r.evidence, r.block.unwrap().get())).collect();
+        let parts: Vec<_> = split_zeroed(range.clone(), &[(5000, 3192)], 4096)
+            .iter()
+            .map(|r| (r.offset, r.length, r.evidence, r.block.unwrap().get()))
+            .collect();
         assert_eq!(parts, [(4096, 904, Evidence::Chain, 50), (5000, 3192, Evidence::Overwritten, 50), (8192, 4096, Evidence::Chain, 51)]);
-        assert_eq!(split_zeroed(range.clone(), &[], 4096), [range.clone()]);
+        assert_eq!(split_zeroed(range.clone(), &[], 4096), std::slice::from_ref(&range));
         assert_eq!(split_zeroed(range.clone(), &[(0, 4096)], 4096), [range]);
     }
 }

@@ -81,7 +81,7 @@ impl Reuse {
     pub fn was_allocated_before(&self, fs: &Filesystem, block: Block, freed: Moment) -> Option<bool> {
         let (group, bit) = fs.bit_of(block);
         let before = self.bitmap_copies(fs, group).partition_point(|copy| copy.moment < freed).checked_sub(1)?;
-        Some(test_bit(&*self.bitmap_copy(fs, group, before)?, bit))
+        Some(test_bit(&self.bitmap_copy(fs, group, before)?, bit))
     }
 
     /// Whether a block was seen free at some moment from `from` up to, not including, `to`.
@@ -96,7 +96,8 @@ impl Reuse {
     /// Whether the journal shows the block as something else's metadata after `freed_by`.
     pub fn was_metadata_since(&self, fs: &Filesystem, block: Block, freed_by: Moment) -> bool {
         let journal = fs.journal();
-        journal.copies(block).last().is_some_and(|copy| copy.moment > freed_by) || journal.revokes(block).last().is_some_and(|at| *at > freed_by)
+        journal.copies(block).last().is_some_and(|copy| copy.moment > freed_by)
+            || journal.revokes(block).last().is_some_and(|at| *at > freed_by)
     }
 
     /// Whether a block that was freed at `freed` went to metadata of which every write is still in the log and none has

@@ -21,6 +21,7 @@ pub struct Live {
 #[derive(Deserialize)]
 pub struct Life {
     pub path: String,
+    pub path_now: Option<String>,
     pub links: Vec<String>,
     pub inode: u32,
     pub generation: Option<u32>,
