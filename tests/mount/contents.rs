@@ -1,9 +1,10 @@
 //! What is read through the mount is what was lost.
 
-use crate::support::{Mount, image, sha256, truth};
+use crate::support::{Mount, bytes, image, sha256, truth};
 use rustix::fs::SeekFrom;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
@@ -19,7 +20,7 @@ fn a_removed_tree_is_there_again() {
             let path = mount.lost(path);
             let metadata = fs::symlink_metadata(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             if life.is("symlink") {
-                assert_eq!(fs::read_link(&path).unwrap().as_os_str(), life.text("target"));
+                assert_eq!(fs::read_link(&path).unwrap().as_os_str().as_bytes(), bytes(life.text("target")));
                 continue;
             }
             let mode = u32::from_str_radix(life.text("mode"), 8).unwrap();

@@ -64,7 +64,7 @@ pub fn truth(image: &Path) -> Vec<Life> {
 }
 
 /// The bytes of a name in the truth, which has `%XX` for what is not printable ASCII.
-fn bytes(name: &str) -> Vec<u8> {
+pub fn bytes(name: &str) -> Vec<u8> {
     let mut pieces = name.split('%');
     let mut bytes: Vec<u8> = pieces.next().unwrap_or_default().into();
     for piece in pieces {
