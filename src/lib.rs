@@ -3,8 +3,8 @@
 //! # How a byte gets from the image to the reader
 //!
 //! ```text
-//! image ─► format ─► journal, fs ─► recover ─► tree ─► fuse, cli
-//! bytes    records    history       lost files  names    readers
+//! image ─► format ─► geometry ─► journal ─► fs ─► recover ─► tree ─► fuse, cli
+//! bytes    records    places       history     now   lost files  names    readers
 //! ```
 //!
 //! Dependencies point from right to left only.
@@ -12,9 +12,10 @@
 //! * [`image`] opens a file or device, finds the partition, and lends bytes: by `pread` to everything that looks at them,
 //!   as slices of a memory map only to be handed on to the kernel. [`sys`] holds all `unsafe` code.
 //! * [`format`](mod@format) turns bytes into records, one file for each noun on the disk. Pure functions: no I/O, no panics.
+//! * [`geometry`] says where everything lies: superblock and group descriptors, or their backups.
 //! * [`journal`] reads the whole log as history: transactions, copies of blocks over time, revokes, what replay would
 //!   write, and since when nothing is missing. A [`units::Moment`] is a transaction's place in time.
-//! * [`fs`] is the filesystem as it would be after replay: geometry with its backups, bitmaps, inodes, current block maps.
+//! * [`fs`] is the filesystem as it would be after replay: bitmaps, inodes, current block maps.
 //! * [`recover`] finds what was lost. Copies of an inode over time become lives, lives end in losses (`history`), each a
 //!   [`recover::LostFile`] with pointers. `chain` follows pointers through indirect blocks, merging their copies, and asks for
 //!   each block what became of it: `reuse` from bitmaps, copies and revokes, `claims` from the other lost files. `folders` and
@@ -41,6 +42,7 @@ pub mod error;
 pub mod format;
 pub mod fs;
 pub mod fuse;
+pub mod geometry;
 pub mod image;
 pub mod journal;
 pub mod recover;

@@ -1,7 +1,7 @@
 //! What is told of lost files: the JSON of `list`, `show` and `report.json`, and the text of `ABOUT.txt`.
 
-use crate::recover::Recovery;
 use crate::recover::file::{FileId, Kind, Loss, LostFile, SizeFrom, State, Tally, Time};
+use crate::recover::{Recovery, Taker};
 use crate::run::Evidence;
 use crate::tree::Tree;
 use crate::units::Block;
@@ -159,13 +159,30 @@ pub struct FullReport<'a> {
     file: FileReport<'a>,
     atime: Time,
     ctime: Time,
+    overwritten_by: Vec<TakerReport>,
     ranges: Ranges<'a>,
+}
+
+/// Who has overwritten blocks of a file.
+#[derive(Serialize)]
+struct TakerReport {
+    inode: Option<u32>,
+    path: Option<String>,
+    lost: bool,
+    blocks: u64,
 }
 
 /// The JSON object of one lost file with its ranges, which are read from the image while it is written.
 pub fn file_with_ranges(tree: &Tree, id: FileId) -> FullReport<'_> {
     let LostFile { atime, ctime, .. } = *tree.recovery().file(id);
-    FullReport { file: file(tree, id), atime, ctime, ranges: Ranges(tree.recovery(), id) }
+    let row = |taker: Taker| TakerReport {
+        inode: taker.ino.map(|ino| ino.0),
+        path: taker.path.map(|path| String::from_utf8_lossy(&path).into_owned()),
+        lost: taker.lost,
+        blocks: taker.blocks,
+    };
+    let overwritten_by = tree.recovery().takers(id).into_iter().map(row).collect();
+    FullReport { file: file(tree, id), atime, ctime, overwritten_by, ranges: Ranges(tree.recovery(), id) }
 }
 
 /// The ranges of a file, never all in memory: a large file has millions.

@@ -99,3 +99,12 @@ impl Moment {
     /// What stands on the disk today, after replay of the journal.
     pub const NOW: Moment = Moment(u64::MAX);
 }
+
+/// Seconds since 1970 with nanoseconds, as inodes hold them (`i_mtime`, `i_mtime_extra`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Time {
+    /// Seconds since 1970-01-01 UTC.
+    pub seconds: i64,
+    /// Nanoseconds, below 10^9.
+    pub nanos: u32,
+}

@@ -4,6 +4,7 @@ use super::args::{Global, ShowArgs};
 use super::open;
 use super::select::{select, shown};
 use super::terminal::{self, Output, count, quote};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use undelfs::image::mapfile::{self, Status};
@@ -93,6 +94,34 @@ fn text(tree: &Tree, id: FileId, all: bool, output: &mut Output) -> io::Result<(
         rows(report::missing_ranges(tree.recovery(), id), all, &mut output.out, |out, gap| {
             writeln!(out, "  {:>14}  {:>14}  {}: {}", gap.offset, gap.length, gap.evidence.word(), gap.evidence.meaning())
         })?;
+    }
+    takers(tree, id, all, output)
+}
+
+/// Who has what the file no longer has.
+fn takers(tree: &Tree, id: FileId, all: bool, output: &mut Output) -> io::Result<()> {
+    /// Takers that are shown on a terminal: those that have most come first, and a churned file has thousands.
+    const SHOWN: usize = 10;
+    if tree.recovery().file(id).tally.of(Evidence::Overwritten) == 0 {
+        return Ok(());
+    }
+    let mut takers = tree.recovery().takers(id);
+    takers.sort_by_key(|taker| std::cmp::Reverse(taker.blocks));
+    if takers.is_empty() {
+        return Ok(());
+    }
+    writeln!(output.out, "\n{}", output.heading("Overwritten by"))?;
+    writeln!(output.out, "  {:>10}  {:>10}  PATH", "INODE", "BLOCKS")?;
+    let shown = if all { takers.len() } else { takers.len().min(SHOWN) };
+    for taker in &takers[..shown] {
+        let path = taker.path.as_deref().map_or_else(|| Cow::Borrowed(&b"unknown"[..]), |path| output.name(path));
+        let ino = taker.ino.map_or_else(|| "-".to_owned(), |ino| ino.to_string());
+        write!(output.out, "  {ino:>10}  {:>10}  ", taker.blocks)?;
+        output.out.write_all(&path)?;
+        writeln!(output.out, "{}", if taker.lost { ", lost itself" } else { "" })?;
+    }
+    if shown < takers.len() {
+        writeln!(output.out, "  … {} more; --all-runs shows all", takers.len() - shown)?;
     }
     Ok(())
 }

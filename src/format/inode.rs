@@ -1,7 +1,6 @@
 //! `struct ext3_inode` and the extra fields of larger ones (`struct ext4_inode`).
 
-use crate::recover::Time;
-use crate::units::{Block, Generation};
+use crate::units::{Block, Generation, Time};
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 

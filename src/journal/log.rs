@@ -6,7 +6,7 @@ use crate::format::indirect;
 use crate::format::inode::Inode;
 use crate::format::journal::{MAGIC, Superblock};
 use crate::format::superblock::{self, compat, incompat};
-use crate::fs::Geometry;
+use crate::geometry::Geometry;
 use crate::image::{Image, ImageOptions};
 use crate::units::{Block, Ino};
 use std::io;

@@ -9,7 +9,7 @@ pub use walk::Transaction;
 
 use crate::error::Result;
 use crate::format::journal::Superblock;
-use crate::fs::Geometry;
+use crate::geometry::Geometry;
 use crate::image::Image;
 use crate::units::{Block, Moment};
 use std::collections::HashMap;

@@ -1,21 +1,13 @@
 //! What is known of one lost file.
 
 use crate::run::Evidence;
+pub use crate::units::Time;
 use crate::units::{Block, Generation, Ino, Moment};
 use serde::Serialize;
 
 /// Index of a lost file in [`crate::recover::Recovery::files`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FileId(pub u32);
-
-/// Seconds since 1970 with nanoseconds, as inodes hold them (`i_mtime`, `i_mtime_extra`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Time {
-    /// Seconds since 1970-01-01 UTC.
-    pub seconds: i64,
-    /// Nanoseconds, below 10^9.
-    pub nanos: u32,
-}
 
 /// The kinds of lost files that are shown. Devices, FIFOs and sockets have no content and are not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]

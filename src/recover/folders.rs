@@ -5,11 +5,12 @@
 
 use super::file::{Kind, LostFile};
 use super::inodes::Inodes;
+use super::takers::folder_blocks;
 use super::{Progress, Recovery};
 use crate::format::dir_block::{DirBlock, Entry};
 use crate::fs::Filesystem;
 use crate::run::Place;
-use crate::units::{Block, FileBlock, Generation, Ino, Moment};
+use crate::units::{Block, Generation, Ino, Moment};
 use std::collections::{HashMap, HashSet};
 
 /// One entry, and when it stood.
@@ -142,9 +143,7 @@ impl Collector<'_> {
             }
             let Ok(inode) = self.fs.read_inode(*ino) else { continue };
             let born = inodes.lives.get(ino).and_then(|lives| Some(lives.last()?.born)).unwrap_or(Moment::PAST);
-            let pointers = inode.pointers();
-            for at in 0..inode.size.min(self.fs.image().len()).div_ceil(self.fs.block_size()) {
-                let Some(home) = self.fs.current_block(&pointers, FileBlock(at)) else { continue };
+            for home in folder_blocks(self.fs, &inode) {
                 self.owners.entry(home).or_default().push(Owner { folder: *ino, born, until: Moment::NOW });
                 let Ok(bytes) = self.fs.read_block(home) else { continue };
                 let Some(block) = DirBlock::parse(&bytes, self.inodes()) else { continue };

@@ -81,6 +81,28 @@ impl Inodes {
     }
 }
 
+impl Inodes {
+    /// Calls `see` with every inode that is in use today.
+    pub fn each_live(fs: &Filesystem, see: &mut dyn FnMut(Ino, Inode)) {
+        let geometry = fs.geometry();
+        for number in 0..geometry.superblock.groups() {
+            let Some(group) = geometry.group(number).copied() else { continue };
+            if geometry.superblock.has_group_flags() && group.flags & INODE_UNINIT != 0 {
+                continue;
+            }
+            for at in 0..geometry.table_blocks() {
+                let block = group.inode_table.plus(at);
+                let (Some(first), Ok(bytes)) = (geometry.first_inode_of(block), fs.read_block(block)) else { continue };
+                for (raw, ino) in bytes.chunks_exact(geometry.superblock.inode_size as usize).zip(first.0..=geometry.superblock.inodes) {
+                    if let Some(inode) = Inode::parse(raw).filter(Inode::is_live) {
+                        see(Ino(ino), inode);
+                    }
+                }
+            }
+        }
+    }
+}
+
 struct Scan<'a> {
     fs: &'a Filesystem,
     inode_size: usize,

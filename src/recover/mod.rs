@@ -10,10 +10,12 @@ mod inodes;
 mod names;
 mod read;
 mod reuse;
+mod takers;
 
 pub use file::{FileId, Kind, Loss, LostFile, Mapping, Pointer, SizeFrom, Span, State, Tally, Time};
 pub use info::{Info, JournalInfo};
 pub use read::{Range, Segment};
+pub use takers::Taker;
 
 use crate::error::Result;
 use crate::fs::{Filesystem, lock};

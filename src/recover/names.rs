@@ -3,6 +3,7 @@
 use super::file::{Kind, Loss, LostFile};
 use super::folders::{Fact, Facts};
 use super::inodes::Inodes;
+use super::takers::folder_blocks;
 use super::{Progress, Recovery};
 use crate::format::dir_block::{DirBlock, FT_DIR};
 use crate::fs::Filesystem;
@@ -138,21 +139,48 @@ impl Resolver<'_> {
         self.live_step(folder).or_else(|| facts().max_by_key(|fact| fact.first).and_then(named))
     }
 
-    /// Parent and name that a folder has today: `..` names the parent, and one of its entries the folder.
     fn live_step(&self, folder: Ino) -> Option<(Ino, Vec<u8>)> {
-        if !self.live.contains(&folder) {
-            return None;
-        }
-        let inodes = self.fs.geometry().superblock.inodes;
-        let first = self.fs.read_block(self.fs.current_block(&self.fs.read_inode(folder).ok()?.pointers(), FileBlock(0))?).ok()?;
-        let parent = DirBlock::parse(&first, inodes)?.dotdot?;
-        let inode = self.fs.read_inode(parent).ok().filter(|inode| inode.is_dir())?;
-        let blocks = inode.size.div_ceil(self.fs.block_size());
-        (0..blocks).find_map(|at| {
-            let bytes = self.fs.read_block(self.fs.current_block(&inode.pointers(), FileBlock(at))?).ok()?;
-            let block = DirBlock::parse(&bytes, inodes)?;
-            let name = block.live().find(|entry| entry.ino == folder)?.name.to_vec();
-            Some((parent, name))
-        })
+        if self.live.contains(&folder) { live_step(self.fs, folder) } else { None }
     }
+}
+
+/// Parent and name that a folder has today: `..` names the parent, and one of its entries the folder.
+fn live_step(fs: &Filesystem, folder: Ino) -> Option<(Ino, Vec<u8>)> {
+    let inodes = fs.geometry().superblock.inodes;
+    let first = fs.read_block(fs.current_block(&fs.read_inode(folder).ok()?.pointers(), FileBlock(0))?).ok()?;
+    let parent = DirBlock::parse(&first, inodes)?.dotdot?;
+    let inode = fs.read_inode(parent).ok().filter(|inode| inode.is_dir())?;
+    folder_blocks(fs, &inode).find_map(|block| {
+        let bytes = fs.read_block(block).ok()?;
+        let block = DirBlock::parse(&bytes, inodes)?;
+        let name = block.live().find(|entry| entry.ino == folder)?.name.to_vec();
+        Some((parent, name))
+    })
+}
+
+/// The paths that these inodes have today, one each, as far as the folders in use tell.
+pub(super) fn live_path(fs: &Filesystem, wanted: &HashSet<Ino>) -> HashMap<Ino, Vec<u8>> {
+    let mut entries: HashMap<Ino, (Ino, Vec<u8>)> = HashMap::new();
+    Inodes::each_live(fs, &mut |folder, inode| {
+        if !inode.is_dir() {
+            return;
+        }
+        for block in folder_blocks(fs, &inode) {
+            let Ok(bytes) = fs.read_block(block) else { continue };
+            let Some(parsed) = DirBlock::parse(&bytes, fs.geometry().superblock.inodes) else { continue };
+            for entry in parsed.live().filter(|entry| wanted.contains(&entry.ino)) {
+                entries.entry(entry.ino).or_insert((folder, entry.name.to_vec()));
+            }
+        }
+    });
+    let path = |(ino, (folder, name)): (Ino, (Ino, Vec<u8>))| {
+        let (mut names, mut at) = (vec![name], folder);
+        while at != Ino::ROOT && names.len() < MAX_DEPTH {
+            let (parent, name) = live_step(fs, at)?;
+            names.push(name);
+            at = parent;
+        }
+        Some((ino, names.iter().rev().flat_map(|name| [b"/".as_slice(), name].concat()).collect()))
+    };
+    entries.into_iter().filter_map(path).collect()
 }

@@ -1,12 +1,9 @@
 //! The filesystem as it stands, with the journal replayed in memory: blocks, bitmaps, inodes, current block maps.
 
-mod geometry;
-
-pub use geometry::Geometry;
-
 use crate::error::{Error, Result};
 use crate::format::inode::Inode;
 use crate::format::{group, indirect};
+use crate::geometry::Geometry;
 use crate::image::Image;
 use crate::journal::Journal;
 use crate::units::{Block, FileBlock, Ino};
