@@ -18,6 +18,8 @@ pub struct Verdict {
     pub wrong_inferred: u64,
     pub missed: u64,
     pub absent: u64,
+    /// Blocks that stand whole although part of them is served as zeroed by a truncate.
+    pub cut: u64,
     pub faults: Vec<String>,
 }
 
@@ -178,7 +180,7 @@ fn judge_one(recovery: &Recovery, id: FileId, life: &Life, hashes: &[[u8; 8]], l
         let right = hash(&bytes) == want;
         let zeroed = file.zeroed.iter().any(|(from, _)| from / block_size == file_block);
         match (right, evidence) {
-            _ if zeroed => {}
+            _ if zeroed => verdict.cut += u64::from(stands),
             (true, Evidence::Inferred) => verdict.inferred += 1,
             (true, _) => verdict.right += 1,
             (false, Evidence::Inferred) => verdict.wrong_inferred += 1,
