@@ -4,6 +4,7 @@ mod common;
 
 use common::{image, judge, recover, truth};
 use undelfs::image::ImageOptions;
+use undelfs::run::Evidence;
 
 fn check(name: &str, arguments: &[&str]) -> judge::Verdict {
     let path = image(name, arguments);
@@ -103,14 +104,17 @@ fn histories() {
 #[test]
 fn takers_are_named() {
     let recovery = recover(ImageOptions::new(image("churn", &[])));
-    let mut named = 0;
+    let (mut named, mut all) = (0, 0);
     for id in recovery.ids() {
-        let in_use = recovery.runs(id).filter(|run| run.reason == "in use now").map(|run| run.length).sum::<u64>();
+        let taken = recovery.runs(id).filter(|run| run.evidence == Evidence::Overwritten);
+        let blocks = taken.flat_map(|run| (0..run.length).filter_map(move |n| Some(run.block?.plus(n))));
+        let in_use = blocks.filter(|block| recovery.filesystem().is_allocated(*block)).count() as u64;
         let takers = recovery.takers(id);
         assert!(takers.iter().all(|taker| taker.blocks > 0), "{takers:?}");
         let live: u64 = takers.iter().filter(|taker| !taker.lost).map(|taker| taker.blocks).sum();
-        assert!(live >= in_use, "inode {:?}: {in_use} blocks in use now, takers {takers:?}", recovery.file(id).ino);
+        assert_eq!(live, in_use, "inode {:?}: {in_use} blocks in use now, takers {takers:?}", recovery.file(id).ino);
+        all += in_use;
         named += takers.iter().filter(|taker| taker.path.is_some()).count();
     }
-    assert!(named > 0);
+    assert!(named > 0 && all > 1000, "{named} takers named, {all} blocks");
 }
