@@ -39,6 +39,7 @@
 //! that files may have come and gone unseen, it is not.
 
 pub mod error;
+pub mod forest;
 pub mod format;
 pub mod fs;
 pub mod fuse;
@@ -48,6 +49,7 @@ pub mod journal;
 pub mod recover;
 pub mod report;
 pub mod run;
+pub mod scan;
 pub mod sys;
 pub mod tree;
 pub mod units;

@@ -146,6 +146,11 @@ impl Journal {
         self.log.as_ref().map(Log::size)
     }
 
+    /// Whether a block of the filesystem is one of the log's.
+    pub fn occupies(&self, block: Block) -> bool {
+        self.log.as_ref().is_some_and(|log| log.occupies(block))
+    }
+
     /// Byte of the image at which a log block stands; `None` for an external journal.
     pub fn image_offset(&self, index: u32) -> Option<u64> {
         self.log.as_ref()?.image_offset(index)

@@ -1,5 +1,6 @@
 //! What is known of one lost file.
 
+use super::placed::Placed;
 use crate::run::Evidence;
 pub use crate::units::Time;
 use crate::units::{Block, Generation, Ino, Moment};
@@ -77,6 +78,8 @@ pub enum Mapping {
         pointers: Box<[Option<Pointer>; 15]>,
         /// Whether an absent pointer is known to have been absent.
         certain: bool,
+        /// What was found without a pointer to it.
+        placed: Option<Box<Placed>>,
     },
     /// The content itself (a fast symbolic link's target).
     Inline(Box<[u8]>),
@@ -194,6 +197,6 @@ impl LostFile {
 
     /// Whether any copy of the inode told where its content was; without one even the size is unknown.
     pub fn has_trace(&self) -> bool {
-        !matches!(&self.mapping, Mapping::Indirect { pointers, certain: false } if pointers.iter().all(Option::is_none))
+        !matches!(&self.mapping, Mapping::Indirect { pointers, certain: false, placed: None } if pointers.iter().all(Option::is_none))
     }
 }

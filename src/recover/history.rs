@@ -248,6 +248,7 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
                 pointers[slot].map(|block| Pointer { block, evidence, since: epoch.since[slot] })
             })),
             certain,
+            placed: None,
         }
     };
     let largest = indirect::max_file_blocks(fs.pointers_per_block()).saturating_mul(block_size);
