@@ -436,6 +436,7 @@ pub(crate) mod tests {
             zeroed: Vec::new(),
             paths: Vec::new(),
             tally: Tally { bytes, runs: 1 },
+            orphan: None,
         }
     }
 

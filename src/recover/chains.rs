@@ -1,6 +1,6 @@
 //! From chains that the forest grew to lost files: what the 15 pointers of an inode told is found again from what stands around.
 
-use super::file::{Kind, Loss, LostFile, Mapping, Pointer, SizeFrom, Span, Tally, Time};
+use super::file::{Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, Tally, Time};
 use super::placed::{Placed, PlacedTable};
 use crate::forest::{self, Table};
 use crate::format::indirect;
@@ -89,6 +89,7 @@ impl Draft<'_> {
             zeroed: vec![],
             paths: vec![],
             tally: Tally::default(),
+            orphan: self.chain.top(self.survey).map(|page| Orphan { top: page.block, candidates: vec![] }),
         }
     }
 

@@ -175,6 +175,28 @@ pub struct LostFile {
     pub paths: Vec<Vec<u8>>,
     /// What of it is there.
     pub tally: Tally,
+    /// For a chain found without an inode: its topmost indirect block, and whose it may be.
+    pub orphan: Option<Orphan>,
+}
+
+/// A chain that was found without an inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// Its topmost indirect block that is left: what it is named by.
+    pub top: Block,
+    /// Inodes that may have been its own, where more than one fits equally; empty where none does, or where one is its own.
+    pub candidates: Vec<Candidate>,
+}
+
+/// An inode that may have been an orphan's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The inode.
+    pub ino: Ino,
+    /// Its path, as it was when it was lost or is today, where known.
+    pub path: Option<Vec<u8>>,
+    /// When it was deleted or truncated.
+    pub when: Option<Time>,
 }
 
 impl LostFile {

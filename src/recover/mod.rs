@@ -6,6 +6,7 @@ mod claims;
 mod fate;
 pub mod file;
 mod folders;
+pub mod hint;
 mod history;
 pub mod info;
 mod inodes;
@@ -16,7 +17,8 @@ mod reuse;
 mod table;
 mod takers;
 
-pub use file::{FileId, Kind, Loss, LostFile, Mapping, Pointer, SizeFrom, Span, State, Tally, Time};
+pub use file::{Candidate, FileId, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time};
+pub use hint::Hint;
 pub use info::{Info, JournalInfo};
 pub use placed::{Placed, PlacedTable};
 pub use read::{Range, Segment};
@@ -50,6 +52,17 @@ pub struct OpenOptions {
     pub image: ImageOptions,
     /// The superblock to use, in filesystem blocks; the first, or a backup found by itself, if not given.
     pub superblock: Option<u64>,
+    /// Whether to look through free blocks for chains whose inode is gone.
+    pub scan: bool,
+    /// What the user knows of files.
+    pub hints: Vec<Hint>,
+}
+
+impl OpenOptions {
+    /// The image, with everything else as it is when nothing is asked for.
+    pub fn new(image: ImageOptions) -> Self {
+        OpenOptions { image, superblock: None, scan: true, hints: vec![] }
+    }
 }
 
 /// Told how far a long job is.
@@ -84,7 +97,7 @@ impl Recovery {
         let mut files: Vec<LostFile> = inodes.lives.values().flatten().flat_map(|life| history::losses(&fs, life)).collect();
         sort(&mut files);
         let reuse = Reuse::default();
-        let survey = Survey::make(&fs, progress);
+        let survey = if options.scan { Survey::make(&fs, progress) } else { Survey::default() };
         let mut explained = Explained::new(&survey);
         let (verdicts, claimed) = claims::settle(&fs, &reuse, &mut files, &mut |block, table| explained.see(block, table), progress);
         let known = explained.pages;

@@ -33,7 +33,7 @@ pub fn image(name: &str, arguments: &[&str]) -> PathBuf {
 
 /// Opens an image for recovery.
 pub fn recover(options: ImageOptions) -> Recovery {
-    Recovery::open(&OpenOptions { image: options, superblock: None }, &()).expect("the image opens")
+    Recovery::open(&OpenOptions::new(options), &()).expect("the image opens")
 }
 
 /// The undelfs program.
