@@ -428,6 +428,7 @@ pub(crate) mod tests {
                 freed: Moment::NOW,
                 freed_by: Moment::NOW,
                 unlinked: Moment::NOW,
+                ended: None,
                 successor: None,
                 cut: 0,
                 blocks: 0,

@@ -135,6 +135,7 @@ impl Draft<'_> {
             freed,
             freed_by: last.unwrap_or(freed).max(seen),
             unlinked: freed,
+            ended: None,
             successor: None,
             cut: u64::MAX,
             blocks: u64::MAX,

@@ -3,8 +3,9 @@
 
 use super::Progress;
 use super::chain::{Cache, Chain, Claims, Piece, Since};
-use super::file::{LostFile, Mapping, SizeFrom, Tally, Time};
+use super::file::{LostFile, Mapping, SizeFrom, Tally};
 use super::reuse::Reuse;
+use super::stillness::Stillness;
 use super::table::Table;
 use crate::fs::Filesystem;
 use crate::run::{self, Evidence, Place, Run};
@@ -70,6 +71,7 @@ impl Cache for Latest {
 pub fn settle(
     fs: &Filesystem,
     reuse: &Reuse,
+    stillness: &Stillness,
     files: &mut [LostFile],
     read: &mut dyn FnMut(Block, &Table),
     progress: &dyn Progress,
@@ -78,7 +80,6 @@ pub fn settle(
     let mut verdicts: Vec<Verdict> = vec![];
     let mut epochs: HashMap<(Option<Ino>, Option<Generation>), Vec<usize>> = HashMap::new();
     let total = files.len() as u64;
-    let last_traceless = files.iter().filter(|file| !file.has_trace()).filter_map(|file| file.deleted).max();
     for index in 0..files.len() {
         if index % 256 == 0 {
             progress.step("following block chains", index as u64, total);
@@ -103,7 +104,7 @@ pub fn settle(
             })
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
-        let (own, verdict) = settle_one(fs, reuse, file, taken, last_traceless, read);
+        let (own, verdict) = settle_one(fs, reuse, file, taken, stillness, read);
         later.push(index);
         verdicts.push(verdict);
         seen |= own;
@@ -117,16 +118,12 @@ fn settle_one(
     reuse: &Reuse,
     file: &mut LostFile,
     taken: Taken<'_>,
-    last_traceless: Option<Time>,
+    stillness: &Stillness,
     read: &mut dyn FnMut(Block, &Table),
 ) -> (RoaringTreemap, Verdict) {
     let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<(FileBlock, Block)>);
     let mut zeros_are_holes = true;
-    // Files can have come and gone in transactions of which nothing is left. Otherwise those that died later without a
-    // trace of where they were tell whether any did.
-    let traceless = || file.deleted.is_none_or(|deleted| last_traceless.is_some_and(|last| last.seconds > deleted.seconds));
-    let missing = !fs.journal().transactions().is_empty() && !fs.journal().accounts_since(file.span.last);
-    let since = if !file.span.covered && (missing || traceless()) { Since::Doubtful } else { Since::Likely };
+    let since = if file.span.covered { Since::Quiet } else { stillness.since(fs, file) };
     let (size, by_chain) = (file.size, file.size_from == SizeFrom::Chain);
     if matches!(file.mapping, Mapping::Indirect { .. }) {
         let cache = Latest::default();

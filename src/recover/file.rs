@@ -123,6 +123,8 @@ pub struct Span {
     pub freed_by: Moment,
     /// The moment at which the last name was removed; for a file that lives on, `freed`.
     pub unlinked: Moment,
+    /// When it ended by the inode's own word (`i_dtime`; the change time of a truncated inode), where that stands.
+    pub ended: Option<Time>,
     /// What the same life of the inode maps today, if it still holds blocks.
     pub successor: Option<Box<[Option<Block>; 15]>>,
     /// File blocks from here on were cut off, so that whatever the successor has there is new.

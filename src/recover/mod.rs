@@ -14,6 +14,7 @@ mod names;
 mod placed;
 mod read;
 mod reuse;
+mod stillness;
 mod table;
 mod takers;
 
@@ -36,6 +37,7 @@ use chains::Draft;
 use inodes::Inodes;
 use lru::LruCache;
 use reuse::Reuse;
+use stillness::Stillness;
 use roaring::RoaringTreemap;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -97,22 +99,23 @@ impl Recovery {
         let mut files: Vec<LostFile> = inodes.lives.values().flatten().flat_map(|life| history::losses(&fs, life)).collect();
         sort(&mut files);
         let reuse = Reuse::default();
+        let mut stillness = Stillness::observe(&fs, &files);
         let survey = if options.scan { Survey::make(&fs, progress) } else { Survey::default() };
         let mut explained = Explained::new(&survey);
-        let (verdicts, claimed) = claims::settle(&fs, &reuse, &mut files, &mut |block, table| explained.see(block, table), progress);
+        let (verdicts, claimed) = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |block, table| explained.see(block, table), progress);
         let known = explained.pages;
         let mut recovery = Recovery { fs, reuse, files, verdicts, pieces: Mutex::default(), unreadable_inodes: inodes.unreadable };
         progress.step("reading folders", 0, 0);
         let paths = names::paths(&recovery, &inodes, progress);
         recovery.files.iter_mut().zip(paths).for_each(|(file, paths)| file.paths = paths);
         progress.step("joining chains", 0, 0);
-        recovery.add_chains(&survey, &known, claimed, progress);
+        recovery.add_chains(&survey, &known, claimed, &mut stillness, progress);
         recovery.finish();
         Ok(recovery)
     }
 
     /// Adds the files that only their indirect blocks tell of.
-    fn add_chains(&mut self, survey: &Survey, known: &HashSet<usize>, claimed: RoaringTreemap, progress: &dyn Progress) {
+    fn add_chains(&mut self, survey: &Survey, known: &HashSet<usize>, claimed: RoaringTreemap, stillness: &mut Stillness, progress: &dyn Progress) {
         let (fs, reuse) = (&self.fs, &self.reuse);
         let chains = forest::grow(fs, survey, known);
         let drafts: Vec<Draft> = chains.iter().map(|chain| Draft { fs, survey, chain }).filter(Draft::is_credible).collect();
@@ -123,7 +126,7 @@ impl Recovery {
         drafts.iter().for_each(|draft| spare -= draft.blocks());
         self.files.extend(drafts.iter().map(|draft| draft.file(&spare)));
         sort(&mut self.files);
-        (self.verdicts, _) = claims::settle(fs, reuse, &mut self.files, &mut |_, _| {}, progress);
+        (self.verdicts, _) = claims::settle(fs, reuse, stillness, &mut self.files, &mut |_, _| {}, progress);
     }
 
     /// Drops the files of which neither a name nor content is left, and numbers the lives of each inode.
