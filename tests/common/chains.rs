@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use undelfs::recover::{FileId, Kind, LostFile, Recovery};
 use undelfs::run::{Evidence, Place, Run};
+use undelfs::units::Block;
 
 /// File blocks that the inode maps itself.
 const DIRECT: u64 = 12;
@@ -63,7 +64,7 @@ pub struct Verdict {
     pub wrong: [u64; 3],
     /// Stand, and are not shown.
     pub missed: u64,
-    /// Stand, and are named by an IND that stands; and those of them that are not shown.
+    /// Stand, are free, and are named by an IND that stands; and those of them that are not shown.
     pub pointed: u64,
     pub pointed_missed: u64,
     /// Files whose size, path or inode is right; and those that were given the inode of another.
@@ -73,6 +74,8 @@ pub struct Verdict {
     pub wrong_owners: u64,
     /// Files with more data than a file without indirect blocks can have that match no lost file.
     pub invented: u64,
+    /// All recovered files that match no lost file.
+    pub unmatched: Vec<FileId>,
     /// Everything that should not be, a line each.
     pub faults: Vec<String>,
 }
@@ -165,7 +168,6 @@ impl Chains {
         let Some(block) = run.block.filter(|_| run.evidence.is_data()) else { return };
         let (from, to) = (run.file_block.0, run.end().0);
         let difference = block.get() as i64 - from as i64;
-        // Runs of one difference may overlap only where a block was lost by several files in turn.
         let start = self.index.partition_point(|(other, ..)| *other < difference);
         for (_, at, end, file) in self.index[start..].iter().take_while(|(other, at, ..)| *other == difference && *at < to) {
             let both = to.min(*end).saturating_sub(from.max(*at));
@@ -175,7 +177,7 @@ impl Chains {
         }
     }
 
-    /// Which recovered file is which lost one: the most alike first, each used once.
+    /// Which recovered file is which lost one: the most alike first, each used once; then those that are known by name only.
     fn assign(&self, recovery: &Recovery) -> HashMap<usize, FileId> {
         let mut pairs = vec![];
         for id in recovery.ids().filter(|id| recovery.file(*id).kind == Kind::File) {
@@ -195,10 +197,20 @@ impl Chains {
                 chosen.insert(number, id);
             }
         }
+        // A file of which only name or inode are known.
+        for id in recovery.ids() {
+            let file = recovery.file(id);
+            let named =
+                |life: &Wanted| file.ino.is_some_and(|ino| ino.0 == life.ino) && file.paths.iter().any(|path| life.paths.contains(path));
+            if file.kind == Kind::File && data_blocks(file, self.block_size) == 0 && !used.contains(&id) {
+                let life = self.wanted.iter().enumerate().find(|(number, life)| !chosen.contains_key(number) && named(life));
+                chosen.extend(life.map(|(number, _)| (number, id)));
+            }
+        }
         chosen
     }
 
-    /// For each block of a lost file whether an IND that stands on this image names it.
+    /// For each block of a lost file whether it is free and an IND that stands on this image names it.
     fn pointed(&self, recovery: &Recovery, life: &Wanted) -> Vec<bool> {
         let per = self.block_size / 4;
         let ind: HashMap<u64, u64> =
@@ -211,7 +223,8 @@ impl Chains {
                 held = Some(first);
             }
             let entry = 4 * (at - first) as usize;
-            Some(bytes[entry..entry + 4] == (block as u32).to_le_bytes())
+            let free = !recovery.filesystem().is_allocated(Block::new(block)?);
+            Some(free && bytes[entry..entry + 4] == (block as u32).to_le_bytes())
         };
         life.blocks().map(named).map(|named| named == Some(true)).collect()
     }
@@ -240,6 +253,7 @@ impl Chains {
         }
         let used: HashSet<FileId> = chosen.values().copied().collect();
         for id in recovery.ids().filter(|id| !used.contains(id)) {
+            verdict.unmatched.push(id);
             let file = recovery.file(id);
             let data = data_blocks(file, self.block_size);
             if file.kind == Kind::File && data > DIRECT {

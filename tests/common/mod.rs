@@ -3,6 +3,7 @@
 
 pub mod chains;
 pub mod judge;
+pub mod old_ext3;
 pub mod truth;
 
 use std::path::{Path, PathBuf};
