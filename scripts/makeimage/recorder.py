@@ -33,6 +33,7 @@ class Recorder:
         self.lost = []
         self.hashes = bytearray()  # 8 bytes a block
         self.sync_runs = True
+        self.whole_hash = True  # of a file with many GB of holes it takes minutes
         self.names = {}   # (inode, generation) of hard-linked files -> paths
         self.former = {}  # (inode, generation) -> paths that are gone, while the inode lives
         self._made = 0
@@ -262,11 +263,13 @@ class Recorder:
             if self.sync_runs:
                 os.fsync(fd)
             runs = fiemap(fd, block_size, sync=False)
+            # Readahead would map every hole between a million single blocks.
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
             whole = hashlib.sha256()
             at = 0
             for block, _, count in runs or []:
                 start, end = block * block_size, min((block + count) * block_size, size)
-                add_zeros(whole, start - at)
+                self._hash_hole(whole, start - at)
                 at = start
                 while at < end:
                     piece = memoryview(os.pread(fd, min(PIECE, end - at), at))
@@ -279,13 +282,12 @@ class Recorder:
                     whole.update(piece)
                     at += len(piece)
             else:
-                add_zeros(whole, size - at)
-            return whole.hexdigest(), runs
+                self._hash_hole(whole, size - at)
+            return whole.hexdigest() if self.whole_hash else None, runs
         finally:
             os.close(fd)
 
-
-def add_zeros(whole, count):
-    while count > 0:
-        whole.update(ZEROS[:min(count, PIECE)])
-        count -= PIECE
+    def _hash_hole(self, whole, count):
+        while self.whole_hash and count > 0:
+            whole.update(ZEROS[:min(count, PIECE)])
+            count -= PIECE

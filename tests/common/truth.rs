@@ -37,6 +37,8 @@ pub struct Life {
     pub target: Option<String>,
     pub sha256: Option<String>,
     pub runs: Option<Vec<(u64, u64, u64)>>,
+    /// Level (1 for IND), first file block, physical block of each indirect block.
+    pub indirect: Vec<(u8, u64, u64)>,
     pub hashes: Option<(u64, u64)>,
 }
 
