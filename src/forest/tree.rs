@@ -49,6 +49,11 @@ struct Forest<'a> {
     levels: Vec<u8>,
 }
 
+/// Whether data that begins at `to` goes on where data ended with `from`: in the next block, or behind an indirect block.
+fn goes_on(from: Block, to: Block) -> bool {
+    to > from && to.get() - from.get() <= 2
+}
+
 impl Trees {
     /// Finds out who names whom. Those in `known` are left out.
     pub fn grow(fs: &Filesystem, survey: &Survey, known: &HashSet<usize>) -> Trees {
@@ -100,8 +105,18 @@ impl Forest<'_> {
             votes[usize::from(self.level(child, depth + 1)).min(3)] += 1;
         }
         let most = (1..=2u8).max_by_key(|level| votes[usize::from(*level)]).filter(|level| votes[usize::from(*level)] > 0);
-        self.levels[at] = most.map_or(1, |level| level + 1);
+        self.levels[at] = most.filter(|level| self.is_row(at, *level)).map_or(1, |level| level + 1);
         self.levels[at]
+    }
+
+    /// Whether the pages of `level` that a page names follow each other as those of one file do: of those that stand side by side, three
+    /// in four at least begin where the one before them ends. Tables of integers that name each other by chance do not.
+    fn is_row(&self, parent: usize, level: u8) -> bool {
+        let fitting = |pages: &[usize]| pages.iter().copied().find(|page| self.levels[*page] == level);
+        let row: Vec<(u32, usize)> = self.below[parent].pages.iter().filter_map(|(at, pages)| Some((*at, fitting(pages)?))).collect();
+        let pairs = || row.windows(2).filter(|pair| pair[0].0 + 1 == pair[1].0);
+        let joined = pairs().filter(|pair| goes_on(self.last_leaf(pair[0].1).last, self.first_leaf(pair[1].1).first)).count();
+        joined * 4 >= pairs().count() * 3
     }
 
     /// How well a child goes on where its elder sibling ends, and its younger sibling where it ends: 2 at best.
@@ -109,7 +124,6 @@ impl Forest<'_> {
         let siblings = &self.below[parent].pages;
         let at = |index: u32| siblings.binary_search_by_key(&index, |(at, _)| *at).ok().map(|found| &siblings[found].1);
         let (first, last) = (self.first_leaf(child).first, self.last_leaf(child).last);
-        let goes_on = |from: Block, to: Block| to > from && to.get() - from.get() <= 2;
         let before = index.checked_sub(1).and_then(at).is_some_and(|pages| pages.iter().any(|p| goes_on(self.last_leaf(*p).last, first)));
         let after = at(index + 1).is_some_and(|pages| pages.iter().any(|p| goes_on(last, self.first_leaf(*p).first)));
         u32::from(before) + u32::from(after)

@@ -26,6 +26,17 @@ pub struct Draft<'a> {
     pub chain: &'a forest::Chain,
 }
 
+/// Whether a chain is believed to be a file's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Credence {
+    /// For its own sake: long runs with breaks in most of its INDs, or INDs before their data.
+    Full,
+    /// If a file was lost that may have been its owner: it might be a table of consecutive integers.
+    WithOwner,
+    /// Not at all.
+    None,
+}
+
 impl Draft<'_> {
     fn page(&self, table: &Table) -> &Page {
         &self.survey.pages[table.page]
@@ -45,10 +56,18 @@ impl Draft<'_> {
         blocks
     }
 
-    /// Whether there is enough of it to believe in a file: pages that are believed for their own sake, name each other, or stand
-    /// directly before the data they name, as the old driver lays them out (`ext3_alloc_branch`).
-    pub fn is_credible(&self) -> bool {
-        self.chain.tables.len() > 1 || self.pages().any(|page| page.is_strong() || page.first == page.block.plus(1))
+    /// How much there is to believe in.
+    pub fn credence(&self) -> Credence {
+        let leaves = || self.chain.tables.iter().filter(|table| table.level == 1).map(|table| self.page(table));
+        // The old driver lays an IND directly before the data it maps (`ext3_alloc_branch`).
+        let before_data = leaves().filter(|page| page.first == page.block.plus(1)).count();
+        let telling = leaves().filter(|page| page.is_strong() && !page.is_arithmetic()).count();
+        let rows = self.chain.tables.iter().any(|table| table.level > 1 && self.page(table).count > 1);
+        match before_data * 2 > leaves().count() || telling * 2 > leaves().count() || rows && telling > 0 {
+            true => Credence::Full,
+            false if rows || leaves().any(Page::is_strong) => Credence::WithOwner,
+            false => Credence::None,
+        }
     }
 
     /// The IND that begins the file, if it is left.

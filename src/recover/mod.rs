@@ -5,6 +5,7 @@ mod chains;
 mod claims;
 mod fate;
 pub mod file;
+mod fill;
 mod folders;
 pub mod hint;
 mod history;
@@ -27,20 +28,21 @@ pub use takers::Taker;
 
 use crate::error::Result;
 use crate::forest;
+use crate::format::indirect;
 use crate::fs::{Filesystem, lock};
 use crate::image::{Image, ImageOptions};
-use crate::run::Run;
+use crate::run::{Evidence, Run};
 use crate::scan::Survey;
 use crate::units::{Block, FileBlock, Ino};
 use chain::{Cache, Chain, Claims, Piece};
-use chains::Draft;
+use chains::{Credence, Draft};
 use inodes::Inodes;
 use lru::LruCache;
 use reuse::Reuse;
-use stillness::Stillness;
 use roaring::RoaringTreemap;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
+use stillness::Stillness;
 use table::Table;
 
 /// Bytes of pieces of block maps kept in memory, shared by all files. A piece maps 4 MiB with 4 KiB blocks; it commonly is a run or two,
@@ -102,7 +104,8 @@ impl Recovery {
         let mut stillness = Stillness::observe(&fs, &files);
         let survey = if options.scan { Survey::make(&fs, progress) } else { Survey::default() };
         let mut explained = Explained::new(&survey);
-        let (verdicts, claimed) = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |block, table| explained.see(block, table), progress);
+        let (verdicts, claimed) =
+            claims::settle(&fs, &reuse, &stillness, &mut files, &mut |block, table| explained.see(block, table), progress);
         let known = explained.pages;
         let mut recovery = Recovery { fs, reuse, files, verdicts, pieces: Mutex::default(), unreadable_inodes: inodes.unreadable };
         progress.step("reading folders", 0, 0);
@@ -115,10 +118,18 @@ impl Recovery {
     }
 
     /// Adds the files that only their indirect blocks tell of.
-    fn add_chains(&mut self, survey: &Survey, known: &HashSet<usize>, claimed: RoaringTreemap, stillness: &mut Stillness, progress: &dyn Progress) {
+    fn add_chains(
+        &mut self,
+        survey: &Survey,
+        known: &HashSet<usize>,
+        claimed: RoaringTreemap,
+        stillness: &mut Stillness,
+        progress: &dyn Progress,
+    ) {
         let (fs, reuse) = (&self.fs, &self.reuse);
         let chains = forest::grow(fs, survey, known);
-        let drafts: Vec<Draft> = chains.iter().map(|chain| Draft { fs, survey, chain }).filter(Draft::is_credible).collect();
+        let drafts: Vec<Draft> =
+            chains.iter().map(|chain| Draft { fs, survey, chain }).filter(|draft| draft.credence() == Credence::Full).collect();
         if drafts.is_empty() {
             return;
         }
@@ -126,7 +137,50 @@ impl Recovery {
         drafts.iter().for_each(|draft| spare -= draft.blocks());
         self.files.extend(drafts.iter().map(|draft| draft.file(&spare)));
         sort(&mut self.files);
-        (self.verdicts, _) = claims::settle(fs, reuse, stillness, &mut self.files, &mut |_, _| {}, progress);
+        let (verdicts, claimed) = claims::settle(fs, reuse, stillness, &mut self.files, &mut |_, _| {}, progress);
+        self.verdicts = verdicts;
+        if self.fill_gaps(&survey.written - claimed) {
+            (self.verdicts, _) = claims::settle(&self.fs, &self.reuse, stillness, &mut self.files, &mut |_, _| {}, progress);
+        }
+    }
+
+    /// Fills the gaps of all files, newest first, from what is `spare`. Whether there was anything to be filled.
+    fn fill_gaps(&mut self, mut spare: RoaringTreemap) -> bool {
+        let mut found: Vec<(FileId, Vec<fill::Piece>)> = vec![];
+        for id in self.ids().filter(|id| self.file(*id).tally.of(Evidence::Unknown) > 0) {
+            for gap in self.gaps(id) {
+                let pieces = fill::fill(&gap, &spare, self.block_size());
+                for piece in &pieces {
+                    spare.remove_range(piece.block.get()..piece.block.plus(piece.length).get());
+                }
+                found.push((id, pieces));
+            }
+        }
+        *lock(&self.pieces) = Pieces::default();
+        found.retain(|(_, pieces)| !pieces.is_empty());
+        for (id, pieces) in &found {
+            if let Mapping::Indirect { placed, .. } = &mut self.files[id.0 as usize].mapping {
+                let placed = placed.get_or_insert_default();
+                pieces.iter().for_each(|piece| placed.put_data(piece.first, piece.block, piece.length));
+            }
+        }
+        !found.is_empty()
+    }
+
+    /// Where a file has no pointers behind its direct blocks, and blocks are known on one side at least.
+    fn gaps(&self, id: FileId) -> Vec<fill::Gap> {
+        let mut gaps = vec![];
+        let mut before: Option<Block> = None;
+        let mut runs = self.runs(id).peekable();
+        while let Some(run) = runs.next() {
+            let is_gap = run.evidence == Evidence::Unknown && run.block.is_none() && run.file_block.0 >= indirect::DIRECT;
+            let after = runs.peek().and_then(|next| next.block);
+            if is_gap && (before.is_some() || after.is_some()) {
+                gaps.push(fill::Gap { first: run.file_block, length: run.length, before, after });
+            }
+            before = run.block.map(|block| block.plus(run.length - 1));
+        }
+        gaps
     }
 
     /// Drops the files of which neither a name nor content is left, and numbers the lives of each inode.
