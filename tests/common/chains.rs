@@ -1,6 +1,7 @@
 //! Holds recovered files against the truth by what blocks they name, since a chain may come without an inode.
 
 use super::truth::{Truth, decode};
+use roaring::RoaringTreemap;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -67,6 +68,8 @@ pub struct Verdict {
     /// Stand, are free, and are named by an IND that stands; and those of them that are not shown.
     pub pointed: u64,
     pub pointed_missed: u64,
+    /// Those of them that no recovered file shows at all, as another life of the same inode may.
+    pub left_out: u64,
     /// Files whose size, path or inode is right; and those that were given the inode of another.
     pub sizes: u64,
     pub paths: u64,
@@ -100,7 +103,7 @@ impl fmt::Display for Verdict {
             "{} of {} found, {} blocks stand, {journal}/{chain}/{inferred} right, {a}/{b}/{c} wrong, ",
             self.found, self.lives, self.standing
         )?;
-        write!(f, "{} missed, of {} pointed to {} missed, ", self.missed, self.pointed, self.pointed_missed)?;
+        write!(f, "{} missed, of {} pointed to {} missed ({} left out), ", self.missed, self.pointed, self.pointed_missed, self.left_out)?;
         write!(
             f,
             "{} sizes, {} paths, {} owners ({} wrong), {} invented",
@@ -233,22 +236,31 @@ impl Chains {
     pub fn judge(&self, recovery: &Recovery) -> Verdict {
         let mut verdict = Verdict::default();
         let chosen = self.assign(recovery);
+        let data = |id| recovery.runs(id).filter(|run| run.evidence.is_data()).filter_map(|run| Some((run.block?.get(), run.length)));
+        let mut shown = RoaringTreemap::new();
+        for (block, length) in recovery.ids().flat_map(data) {
+            shown.insert_range(block..block + length);
+        }
         for (number, life) in self.wanted.iter().enumerate() {
             let pointed = self.pointed(recovery, life);
             let standing = &self.standing[number];
             verdict.lives += 1;
             verdict.standing += standing.iter().filter(|stands| **stands).count() as u64;
             verdict.pointed += pointed.iter().zip(standing).filter(|(a, b)| **a && **b).count() as u64;
+            let left_out = |((block, pointed), stands): ((u64, &bool), &bool)| *pointed && *stands && !shown.contains(block);
+            let left_out =
+                life.blocks().map(|(_, block)| block).zip(&pointed).zip(standing).filter(|entry| left_out(*entry)).count() as u64;
+            verdict.left_out += left_out;
             let before = (verdict.missed, verdict.pointed_missed, verdict.wrong);
             match chosen.get(&number) {
                 Some(id) => self.judge_one(recovery, *id, number, &pointed, &mut verdict),
                 None => (0..standing.len()).for_each(|nth| self.miss(number, nth, &pointed, &mut verdict)),
             }
             let (missed, pointed_missed) = (verdict.missed - before.0, verdict.pointed_missed - before.1);
+            let wrong: Vec<u64> = verdict.wrong.iter().zip(before.2).map(|(now, before)| now - before).collect();
             if missed > 0 || verdict.wrong != before.2 {
-                verdict
-                    .faults
-                    .push(format!("{}: {missed} missed, {pointed_missed} of them pointed to; wrong {:?}", life.label, verdict.wrong));
+                let text = format!("{missed} missed, {pointed_missed} of them pointed to, {left_out} left out; wrong {wrong:?}");
+                verdict.faults.push(format!("{}: {text}", life.label));
             }
         }
         let used: HashSet<FileId> = chosen.values().copied().collect();

@@ -20,7 +20,7 @@ pub fn root() -> &'static Path {
 pub fn folder() -> PathBuf {
     let folder = std::env::var_os("UNDELFS_TEST_IMAGES").map_or_else(|| PathBuf::from("/dev/shm/undelfs-test-images"), PathBuf::from);
     std::fs::create_dir_all(&folder)
-        .unwrap_or_else(|e| panic!("{}: {e}; set UNDELFS_TEST_IMAGES to a folder with 8 GB of room", folder.display()));
+        .unwrap_or_else(|e| panic!("{}: {e}; set UNDELFS_TEST_IMAGES to a folder with 18 GB of room", folder.display()));
     folder
 }
 
