@@ -1,0 +1,6 @@
+//! MyISAM tables: `.MYD` (rows), `.MYI` (keys, and the table's state in its head), `.frm` (the definition).
+
+pub mod frm;
+pub mod header;
+pub mod packed;
+pub mod row_block;
