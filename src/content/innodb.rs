@@ -104,6 +104,11 @@ impl Space {
             .then_some(Space { id, pages, page_size })
     }
 
+    /// The header of a page of this tablespace, if `bytes` begin with one.
+    pub fn header(&self, bytes: &[u8]) -> Option<Page> {
+        Page::parse(bytes).filter(|page| page.space == self.id && page.number < self.pages)
+    }
+
     /// Bytes of the whole file.
     pub fn length(&self) -> u64 {
         u64::from(self.pages) * u64::from(self.page_size)

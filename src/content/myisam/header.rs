@@ -91,6 +91,8 @@ pub struct Header {
     pub record_length: u32,
     /// Bytes of a fixed row in the file (`base.pack_reclength`); of a dynamic one at most, without blobs.
     pub packed_length: u32,
+    /// Bytes of a dynamic row at most, without its blobs (`base.max_pack_length`).
+    pub max_packed_length: u32,
     /// Bytes of the flags at the start of a dynamic row (`base.pack_bits`).
     pub pack_bits: u16,
     /// Columns that are blobs.
@@ -148,6 +150,7 @@ impl Header {
             key_start: be64(bytes, base)?,
             record_length: be32(bytes, base + 44)?,
             packed_length: be32(bytes, base + 48)?,
+            max_packed_length: be32(bytes, base + 56)?,
             row_pointer: *bytes.get(base + 72)?,
             page_pointer: *bytes.get(base + 73)?,
             keys,

@@ -2,6 +2,7 @@
 //! `_mi_read_pack_info`, `_mi_pack_get_block_info`, `read_pack_length`).
 
 use super::super::bytes::{le16, le32};
+use super::super::records::{Records, Step};
 
 /// `myisam_pack_file_magic` without its fourth byte, the version: 1 or 2.
 pub const MAGIC: [u8; 3] = [0xfe, 0xfe, 8];
@@ -53,6 +54,17 @@ impl Header {
         (self.min_row..=self.max_row).contains(&data).then_some((head, data))
     }
 
+    /// Whether the bytes end within the lengths of a row.
+    fn is_cut(&self, bytes: &[u8], blobs: bool) -> bool {
+        match self.number(bytes) {
+            None => true,
+            Some((head, data)) => {
+                let second = || bytes.get(head as usize..).and_then(|rest| self.number(rest));
+                blobs && (self.min_row..=self.max_row).contains(&data) && second().is_none()
+            }
+        }
+    }
+
     /// `read_pack_length`: bytes it takes, and the number.
     fn number(&self, bytes: &[u8]) -> Option<(u32, u32)> {
         match (bytes.first()?, self.version) {
@@ -60,6 +72,34 @@ impl Header {
             (255, 1) => Some((4, le32(bytes, 0)? >> 8)),
             (255, _) => Some((5, le32(bytes, 1)?)),
             (&short, _) => Some((1, short.into())),
+        }
+    }
+}
+
+/// The rows of a compressed table, for [`Walker`](super::super::Walker); the first begins at [`Header::length`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rows {
+    /// The head of the file.
+    pub header: Header,
+    /// Whether the table has blobs (`base.blobs` of the `.MYI`): then each row begins with a second length.
+    pub blobs: bool,
+}
+
+impl Records for Rows {
+    fn align(&self) -> usize {
+        1
+    }
+
+    fn head(&self) -> usize {
+        // Two numbers of at most 5 bytes.
+        10
+    }
+
+    fn step(&self, bytes: &[u8]) -> Step {
+        match self.header.row(bytes, self.blobs) {
+            Some((head, data)) => Step::Record(head.saturating_add(data)),
+            None if bytes.len() < self.head() && self.header.is_cut(bytes, self.blobs) => Step::Cut,
+            None => Step::Wrong,
         }
     }
 }
