@@ -40,6 +40,11 @@ pub fn le64(bytes: &[u8], at: usize) -> Option<u64> {
     array(bytes, at).map(u64::from_le_bytes)
 }
 
+/// Moves a position in a file forward. Stops at 2^62, which no file reaches, so that what is added to it in memory never overflows.
+pub fn advance(position: u64, bytes: u64) -> u64 {
+    position.saturating_add(bytes).min(1 << 62)
+}
+
 /// Whether all bytes are zero.
 pub fn all_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte == 0)

@@ -1,5 +1,6 @@
 //! What each format knows of the order of its blocks, behind one face, so that who places blocks need not know the formats.
 
+use super::bytes::{self, advance};
 use super::myisam::counter::Counter;
 use super::myisam::dynamic::{RowBlocks, row_blocks};
 use super::myisam::fixed::FixedRows;
@@ -7,9 +8,20 @@ use super::myisam::header::{Header, RowFormat};
 use super::myisam::packed;
 use super::myisam::row_block::{Role, RowBlock};
 use super::records::{MIN_SYNC, Phases, Records, Walker};
-use super::{Kind, Verdict, bytes, innodb, sqlite};
+use super::{Kind, Verdict, innodb, sqlite};
 
 /// A place in a file that was followed up to there: what must come next.
+///
+/// # How often a wrong block passes
+/// Measured with 4 KiB blocks of real tables (MariaDB 10.11), at each block of the file: 40 other blocks of the same file, 10 of another table, 10 of random
+/// bytes (tests/content.rs, `rates_of_wrong_blocks`). No right block was ever contradicted. In percent of the blocks tried:
+///
+/// | table | bits of the right block, mean | wrong, same file: not contradicted | of these with 10 bits | another table | random |
+/// |---|---|---|---|---|---|
+/// RATES
+///
+/// So the place of row heads alone leaves 1 to 5 of 100 blocks of the same table (a quarter where rows are 20 bytes long), and it takes several blocks in a row, a counting column,
+/// or links to prove one ([`Verdict::proves`]). Within a row longer than the block nothing can be said, nor of pages of InnoDB that were never written or whose end is not reached.
 pub trait Order: Send {
     /// How well `next` fits as the next block. Cut the file's last block at its end.
     fn fits(&self, next: &[u8]) -> Verdict;
@@ -19,6 +31,11 @@ pub trait Order: Send {
     fn skip(&mut self, bytes: u64);
     /// Bytes of `next` that belong to the file if it is the last block; `None` where the content does not end in it, or does not say.
     fn ends_in(&self, _next: &[u8]) -> Option<usize> {
+        None
+    }
+    /// A number in this block that rises through the file, to sort blocks and runs of blocks by: the value of a counting column near its start (learnt from
+    /// blocks fed before; a few rows may be out of order), or an InnoDB page's number.
+    fn rank(&self, _block: &[u8]) -> Option<u64> {
         None
     }
     /// A copy, to try one way among several.
@@ -47,18 +64,29 @@ pub struct Placement {
 /// `.MYI` (nor do its pages), `.frm`, all common formats; and for those whose lengths stand in a head that is lost.
 pub fn order(kind: Kind, facts: Facts<'_>) -> Option<Box<dyn Order>> {
     match kind {
-        Kind::MyisamDynamic => Some(Box::new(Table {
-            walker: Some(Walker::new(row_blocks_of(facts), 0, 0)),
-            position: 0,
-            counter: Counter::default(),
-            max: row_blocks_of(facts),
-        })),
+        Kind::MyisamDynamic => {
+            let rows = row_blocks_of(facts);
+            Some(Box::new(Table::new(Some(Walker::new(rows, 0, 0)), rows)))
+        }
         Kind::MyisamPacked => {
             let rows = packed_rows(facts)?;
             Some(Box::new(Tiles { walker: Some(Walker::new(rows, 0, rows.header.length.into())), position: 0, records: rows }))
         }
-        Kind::MyisamFixed => Some(Box::new(FixedRows::new(facts.index.filter(|h| h.format == RowFormat::Fixed)?.packed_length, 0)?)),
+        Kind::MyisamFixed => {
+            let rows = FixedRows::new(facts.index.filter(|h| h.format == RowFormat::Fixed)?.packed_length, 0)?;
+            Some(Box::new(FixedTable { rows, counter: Counter::default() }))
+        }
         Kind::Innodb => Some(Box::new(Pages { space: innodb::Space::parse(facts.head)?, position: 0, page: vec![] })),
+        _ => None,
+    }
+}
+
+/// Follows a file of this kind from a block on of which only the bytes are known. `None` for kinds whose blocks then say nothing: fixed rows have no heads.
+/// What a block of InnoDB says alone, [`absolute`] tells.
+pub fn order_anywhere(kind: Kind, facts: Facts<'_>) -> Option<Box<dyn Order>> {
+    match kind {
+        Kind::MyisamDynamic => Some(Box::new(Table::new(None, row_blocks_of(facts)))),
+        Kind::MyisamPacked => Some(Box::new(Tiles { walker: None, position: 0, records: packed_rows(facts)? })),
         _ => None,
     }
 }
@@ -152,6 +180,12 @@ fn whole_rows(block: &[u8], phase: usize) -> Vec<&[u8]> {
     rows.map(|(at, row)| &block[(at + usize::from(row.header)).min(block.len())..]).collect()
 }
 
+impl Table {
+    fn new(walker: Option<Walker<RowBlocks>>, max: RowBlocks) -> Self {
+        Table { walker, position: 0, counter: Counter::default(), max }
+    }
+}
+
 impl Order for Table {
     fn fits(&self, next: &[u8]) -> Verdict {
         let phase = match &self.walker {
@@ -167,7 +201,7 @@ impl Order for Table {
 
     fn feed(&mut self, block: &[u8]) -> Verdict {
         let verdict = self.fits(block);
-        self.position += block.len() as u64;
+        self.position = advance(self.position, block.len() as u64);
         let counter = &mut self.counter;
         let mut seen = |_: u64, head: &[u8]| {
             if let Ok(row) = RowBlock::parse(head)
@@ -187,12 +221,16 @@ impl Order for Table {
     }
 
     fn skip(&mut self, bytes: u64) {
-        self.position = self.position.saturating_add(bytes);
+        self.position = advance(self.position, bytes);
         self.walker.take_if(|walker| !walker.skip(bytes));
     }
 
     fn ends_in(&self, next: &[u8]) -> Option<usize> {
         self.walker.as_ref()?.ends_in(next)
+    }
+
+    fn rank(&self, block: &[u8]) -> Option<u64> {
+        self.counter.first(whole_rows(block, best_phase(&self.max, block)?).into_iter())
     }
 
     fn fork(&self) -> Box<dyn Order> {
@@ -222,12 +260,12 @@ impl<R: Records + Clone + Send + 'static> Order for Tiles<R> {
         if self.walker.as_mut().is_none_or(|walker| walker.feed(block, |_, _| ()).is_err()) {
             self.walker = Walker::resume(self.records.clone(), self.position, block);
         }
-        self.position += block.len() as u64;
+        self.position = advance(self.position, block.len() as u64);
         verdict
     }
 
     fn skip(&mut self, bytes: u64) {
-        self.position = self.position.saturating_add(bytes);
+        self.position = advance(self.position, bytes);
         self.walker.take_if(|walker| !walker.skip(bytes));
     }
 
@@ -240,19 +278,36 @@ impl<R: Records + Clone + Send + 'static> Order for Tiles<R> {
     }
 }
 
-impl Order for FixedRows {
+/// A fixed table: the places of its rows, and a column that counts.
+#[derive(Clone)]
+struct FixedTable {
+    rows: FixedRows,
+    counter: Counter,
+}
+
+impl FixedTable {
+    fn whole_rows<'a>(&self, block: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        let (first, length) = (self.rows.boundary(), self.rows.length() as usize);
+        block.get(first..).unwrap_or_default().chunks_exact(length).filter(|row| row[0] != 0)
+    }
+}
+
+impl Order for FixedTable {
     fn fits(&self, next: &[u8]) -> Verdict {
-        FixedRows::fits(self, next)
+        self.rows.fits(next).and(self.counter.fits(self.whole_rows(next)))
     }
 
     fn feed(&mut self, block: &[u8]) -> Verdict {
-        let verdict = FixedRows::fits(self, block);
-        FixedRows::feed(self, block);
+        let verdict = self.fits(block);
+        if verdict != Verdict::Contradicted {
+            self.whole_rows(block).for_each(|row| self.counter.row(row));
+        }
+        self.rows.feed(block);
         verdict
     }
 
     fn skip(&mut self, bytes: u64) {
-        FixedRows::skip(self, bytes);
+        self.rows.skip(bytes);
     }
 
     fn fork(&self) -> Box<dyn Order> {
@@ -306,16 +361,130 @@ impl Order for Pages {
         if self.page.len() as u64 == self.in_page() {
             self.page.extend(block);
         }
-        self.position += block.len() as u64;
+        self.position = advance(self.position, block.len() as u64);
         verdict
     }
 
     fn skip(&mut self, bytes: u64) {
-        self.position = self.position.saturating_add(bytes);
+        self.position = advance(self.position, bytes);
         self.page.clear();
+    }
+
+    fn rank(&self, block: &[u8]) -> Option<u64> {
+        self.space.header(block).map(|page| page.number.into())
     }
 
     fn fork(&self) -> Box<dyn Order> {
         Box::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn space() -> Vec<u8> {
+        let mut head = vec![0; 4096];
+        head[16..24].copy_from_slice(&9u64.to_be_bytes());
+        head[24..26].copy_from_slice(&8u16.to_be_bytes());
+        head[49] = 64;
+        head[57] = 0x15;
+        head
+    }
+
+    #[test]
+    fn kinds_without_an_order() {
+        for kind in [
+            Kind::Sqlite,
+            Kind::MyisamIndex,
+            Kind::Frm,
+            Kind::MyisamFixed,
+            Kind::MyisamPacked,
+            Kind::Innodb,
+            Kind::Common { ext: "txt", folder: "text" },
+        ] {
+            assert!(order(kind, Facts::default()).is_none(), "{kind:?}");
+        }
+        assert!(order(Kind::MyisamDynamic, Facts::default()).is_some());
+        assert!(order(Kind::Innodb, Facts { head: &space(), index: None }).is_some());
+    }
+
+    #[test]
+    fn a_table_is_found_again_after_a_gap() {
+        let row = |id: u32| [&[3, 0, 89, 7, 0xfe][..], &id.to_le_bytes(), &[b'x'; 84], &[0; 7]].concat();
+        let file: Vec<u8> = (1..=4000).flat_map(row).collect();
+        let blocks: Vec<_> = file.chunks(1024).collect();
+        let mut table = order(Kind::MyisamDynamic, Facts::default()).unwrap();
+        for block in &blocks[..50] {
+            assert_ne!(table.feed(block), Verdict::Contradicted);
+        }
+        assert!(table.fits(blocks[50]).bits() > table.fits(blocks[50 + 25]).bits(), "the same places, but the counter is far");
+        assert_eq!(table.fits(blocks[51]), Verdict::Contradicted);
+        assert_eq!(table.fork().feed(&[0x55; 1024]), Verdict::Contradicted);
+        assert!(table.rank(blocks[100]).unwrap().abs_diff(100 * 1024 / 100) < 10);
+        table.skip(1024);
+        assert_eq!(table.fits(blocks[51]).bits(), 4, "records begin in the gap: only the counter says something");
+        table.feed(blocks[51]);
+        assert!(table.fits(blocks[52]).bits() >= 4);
+    }
+
+    #[test]
+    fn single_blocks() {
+        let head = space();
+        let facts = Facts { head: &head, index: None };
+        assert_eq!(absolute(Kind::Innodb, facts, &head).map(|p| p.offset), Some(0));
+        assert_eq!(check(Kind::Innodb, facts, 16384, &head), Verdict::Contradicted, "page 0 at the place of page 1");
+        assert_eq!(check(Kind::Innodb, facts, 64 * 16384, &head), Verdict::Contradicted, "behind the end");
+        assert_eq!(check(Kind::Innodb, facts, 16384, &[0; 4096]), Verdict::POSSIBLE);
+        assert_eq!(check(Kind::MyisamDynamic, Facts::default(), 0, &[0x55; 4096]), Verdict::Contradicted);
+        assert_eq!(check(Kind::Sqlite, Facts::default(), 0, &[0x55; 4096]), Verdict::Contradicted);
+        assert_eq!(check(Kind::MyisamDynamic, Facts::default(), 4096, &[0x55; 4096]), Verdict::POSSIBLE);
+    }
+
+    /// Blocks that are row blocks here and there.
+    fn blocks() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let piece = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..64),
+            (0u8..15, 0u8..2, any::<u8>(), proptest::collection::vec(0u8..4, 0..24)).prop_map(|(kind, high, low, rest)| [
+                &[kind, high, low][..],
+                &rest
+            ]
+            .concat()),
+            Just([&[3, 0, 8, 8][..], &[5; 8], &[0; 8]].concat()),
+        ];
+        let block = proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat());
+        proptest::collection::vec(block, 0..12)
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(blocks in blocks(), gaps in proptest::collection::vec(any::<u64>(), 0..12)) {
+            let head = space();
+            let packed = packed::Header { version: 2, length: 40, min_row: 3, max_row: 300, length_bytes: 3, row_pointer: 4 };
+            let walkers: Vec<Box<dyn Order>> = vec![
+                order(Kind::MyisamDynamic, Facts::default()).unwrap(),
+                order_anywhere(Kind::MyisamDynamic, Facts::default()).unwrap(),
+                order(Kind::Innodb, Facts { head: &head, index: None }).unwrap(),
+                Box::new(Tiles { walker: None, position: 0, records: packed::Rows { header: packed, blobs: true } }),
+                Box::new(FixedTable { rows: FixedRows::new(17, 0).unwrap(), counter: Counter::default() }),
+            ];
+            for mut order in walkers {
+                for (at, block) in blocks.iter().enumerate() {
+                    order.fits(block);
+                    order.ends_in(block);
+                    order.rank(block);
+                    order.feed(block);
+                    if let Some(&gap) = gaps.get(at) {
+                        order.skip(gap);
+                    }
+                }
+            }
+            for kind in [Kind::MyisamDynamic, Kind::MyisamFixed, Kind::MyisamPacked, Kind::Innodb, Kind::Sqlite] {
+                for block in &blocks {
+                    check(kind, Facts { head: &head, index: None }, gaps.first().copied().unwrap_or(0), block);
+                }
+            }
+        }
     }
 }

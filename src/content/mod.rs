@@ -19,7 +19,7 @@ mod text;
 mod verdict;
 
 pub use identify::{Kind, identify};
-pub use knowledge::{Facts, Order, Placement, absolute, check, order};
+pub use knowledge::{Facts, Order, Placement, absolute, check, order, order_anywhere};
 pub use length::{end, length};
 pub use records::Walker;
 pub use verdict::Verdict;

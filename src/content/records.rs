@@ -1,6 +1,7 @@
 //! Files that are one record after another without a gap: where one ends, the next must begin. That is what ties a block of the file to the one before it.
 
 use super::Verdict;
+use super::bytes::advance;
 
 /// What stands at a place where a record should begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,7 +140,7 @@ impl<R: Records> Walker<R> {
     /// Passes over bytes that are missing. `false` if records begin in them: then it is not known where the next one behind them begins, and another walker
     /// is to be started with [`Walker::resume`].
     pub fn skip(&mut self, bytes: u64) -> bool {
-        self.position = self.position.saturating_add(bytes);
+        self.position = advance(self.position, bytes);
         if !self.carry.is_empty() || self.owed < bytes {
             return false;
         }
@@ -171,7 +172,7 @@ impl<R: Records> Walker<R> {
                 Step::Wrong => return Err(Break { at: at as usize, zeros: super::bytes::all_zero(bytes) }),
             }
         }
-        self.position += block.len() as u64;
+        self.position = advance(self.position, block.len() as u64);
         self.owed = at - block.len() as u64;
         Ok(count)
     }
@@ -191,7 +192,7 @@ impl<R: Records> Walker<R> {
                 Ok(Some(u64::from(length) - cut as u64))
             }
             Step::Cut if head.len() < self.records.head() => {
-                self.position += block.len() as u64;
+                self.position = advance(self.position, block.len() as u64);
                 self.carry = head;
                 Ok(None)
             }

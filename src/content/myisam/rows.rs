@@ -1,5 +1,6 @@
 //! Counts the rows of a `.MYD` of which parts may be missing.
 
+use super::super::bytes::advance;
 use super::super::records::{Break, MIN_SYNC, Phases, Records, Walker};
 use super::dynamic::RowBlocks;
 use super::fixed::FixedRows;
@@ -88,7 +89,7 @@ impl Rows {
     pub fn feed(&mut self, bytes: &[u8]) {
         match &mut self.lost {
             Some(lost) => {
-                self.position += bytes.len() as u64;
+                self.position = advance(self.position, bytes.len() as u64);
                 lost.extend(bytes);
                 let before = lost.len() - bytes.len();
                 if WINDOWS.iter().any(|&window| before < window && lost.len() >= window) {
@@ -104,7 +105,7 @@ impl Rows {
         self.take_up(MIN_AT_END);
         self.give_up();
         let start = self.position;
-        self.position = start.saturating_add(length);
+        self.position = advance(start, length);
         self.tally.gaps.push(Gap { offset: start, length, rows: 0 });
         self.break_open_row();
         let goes_on = match &mut self.reader {
@@ -174,7 +175,7 @@ impl Rows {
 
     fn read(&mut self, bytes: &[u8]) {
         let start = self.position;
-        self.position += bytes.len() as u64;
+        self.position = advance(self.position, bytes.len() as u64);
         let (tally, firsts, lasts, open) = (&mut self.tally, &mut self.firsts, &mut self.lasts, &mut self.open);
         let result = match &mut self.reader {
             Reader::Dynamic(walker) => walker.feed(bytes, |_, head| {
@@ -200,7 +201,10 @@ impl Rows {
         let understood = match result {
             Ok(_) => bytes.len(),
             // The margin that myisampack leaves, or the rest of the last filesystem block.
-            Err(Break { zeros: true, at }) if bytes.len() - at < 4096 && matches!(self.reader, Reader::Packed(_)) => at,
+            Err(Break { zeros: true, at }) if bytes.len() - at < 4096 && matches!(self.reader, Reader::Packed(_)) => {
+                self.open = None;
+                at
+            }
             Err(Break { at, .. }) => {
                 self.tally.breaks.push(start + at as u64);
                 self.lost = Some(bytes[at..].to_vec());
@@ -317,5 +321,22 @@ mod tests {
         let tally = count(Format::Fixed(20), &[(&file[..250], 100), (&file[350..], 0)]);
         assert_eq!((tally.rows, tally.deleted, tally.damaged), (84, 10, 2));
         assert_eq!(tally.gaps, [Gap { offset: 250, length: 100, rows: 4 }]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_panics(pieces in proptest::collection::vec((proptest::collection::vec(0u8..24, 0..300), proptest::num::u64::ANY), 0..20), length in 1u32..50) {
+            let header = packed::Header { version: 2, length: 40, min_row: 3, max_row: 300, length_bytes: 3, row_pointer: 4 };
+            for format in [Format::Dynamic(RowBlocks::ANY), Format::Fixed(length), Format::Packed(packed::Rows { header, blobs: false })] {
+                let mut rows = Rows::new(format).unwrap();
+                for (bytes, gap) in &pieces {
+                    rows.feed(bytes);
+                    if gap % 3 == 0 {
+                        rows.missing(*gap >> (gap % 64));
+                    }
+                }
+                rows.finish();
+            }
+        }
     }
 }
