@@ -1,14 +1,15 @@
-//! What `undelfs::content` knows, held against tables that a real MariaDB made and databases of a real SQLite; and how often a wrong block passes for the
-//! right one (`cargo test --release --test content -- --nocapture` prints the rates that the documentation states).
+//! What `undelfs::content` knows, held against tables that a real MariaDB made and databases of a real SQLite; and how often a
+//! wrong block passes for the right one (`cargo test --release --test content -- --nocapture` prints the rates that the
+//! documentation states).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use undelfs::content::myisam::dynamic::{Link, RowBlocks};
+use undelfs::content::myisam::dynamic::{Expects, Link, RowBlocks};
 use undelfs::content::myisam::frm::Definition;
 use undelfs::content::myisam::header::{Header, RowFormat};
 use undelfs::content::myisam::row_block::{Role, RowBlock};
-use undelfs::content::myisam::{packed, rows};
+use undelfs::content::myisam::{index, packed, rows};
 use undelfs::content::{Facts, Kind, Verdict, Walker, absolute, check, identify, innodb, length, order, sqlite};
 
 const BLOCK: usize = 4096;
@@ -40,12 +41,14 @@ CREATE TABLE pmail LIKE mail;
 INSERT INTO pmail SELECT * FROM mail;
 CREATE TABLE pnames LIKE names;
 INSERT INTO pnames SELECT * FROM names;
+CREATE TABLE pfix LIKE fix;
+INSERT INTO pfix SELECT * FROM fix;
 CREATE TABLE inno (id INT PRIMARY KEY, v VARCHAR(200), KEY(v)) ENGINE=InnoDB;
 INSERT INTO inno SELECT seq, REPEAT(MD5(seq), 3) FROM seq_1_to_20000;
 FLUSH TABLES;
 ";
 
-const MYISAM: [&str; 9] = ["mail", "churn", "names", "tiny", "huge", "fix", "summed", "pmail", "pnames"];
+const MYISAM: [&str; 10] = ["mail", "churn", "names", "tiny", "huge", "fix", "summed", "pmail", "pnames", "pfix"];
 
 fn need(program: &str, package: &str) {
     let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -73,8 +76,13 @@ fn tables() -> &'static Path {
         assert!(made.status.success() && !errors.contains("ERROR"), "mariadbd: {errors}");
         for program in ["myisampack", "myisamchk -r"] {
             let mut words = program.split(' ');
-            let status =
-                Command::new(words.next().unwrap()).args(words).arg("-s").args(["pmail", "pnames"]).current_dir(&folder).status().unwrap();
+            let status = Command::new(words.next().unwrap())
+                .args(words)
+                .arg("-s")
+                .args(["pmail", "pnames", "pfix"])
+                .current_dir(&folder)
+                .status()
+                .unwrap();
             assert!(status.success(), "{program}");
         }
         folder
@@ -122,7 +130,7 @@ fn kinds_and_lengths_of_real_files() {
         };
         assert_eq!(header.format, expected, "{table}");
         let created = Definition::parse(&definition).unwrap().row_format();
-        assert_eq!(created, Some(if table == "fix" { RowFormat::Fixed } else { RowFormat::Dynamic }), "{table}");
+        assert_eq!(created, Some(if table.ends_with("fix") { RowFormat::Fixed } else { RowFormat::Dynamic }), "{table}");
         assert_eq!(header.checksum, table == "summed", "{table}");
         assert!(!header.columns.is_empty(), "{table}");
         let kind = identify(&data[..data.len().min(BLOCK)]);
@@ -186,8 +194,37 @@ fn row_blocks_tile_the_file_and_links_hold() {
 }
 
 #[test]
+fn links_accept_few_wrong_blocks() {
+    let data = read("churn.MYD");
+    let all = all_row_blocks(&data);
+    let mut of_block = vec![vec![]; data.len().div_ceil(BLOCK)];
+    for (at, block) in &all {
+        of_block[*at as usize / BLOCK].push((*at as usize % BLOCK, *block));
+    }
+    let mut random = Random(9);
+    // Links to the rest of a row; to middle and last parts; to deleted blocks.
+    let mut tried = [0; 3];
+    let mut passed = [0; 3];
+    for link in all.iter().flat_map(|(_, block)| Link::of(block)) {
+        let class = match link.expects {
+            Expects::Rest(_) => 0,
+            Expects::Part => 1,
+            Expects::Deleted => 2,
+        };
+        let target = link.target as usize / BLOCK;
+        assert_ne!(link.verdict(&of_block[target], BLOCK as u64), Verdict::Contradicted, "{link:?}");
+        for other in (0..100).map(|_| random.below(of_block.len())).filter(|other| *other != target && !of_block[*other].is_empty()) {
+            tried[class] += 1;
+            passed[class] += u32::from(link.verdict(&of_block[other], BLOCK as u64) != Verdict::Contradicted);
+        }
+    }
+    println!("links to rest, part, deleted: {passed:?} of {tried:?} wrong blocks pass");
+    assert!(passed[0] * 1000 <= tried[0] && passed[2] * 100 <= tried[2]);
+}
+
+#[test]
 fn rows_are_counted_over_gaps() {
-    for table in ["mail", "churn", "names", "fix", "pmail", "pnames"] {
+    for table in ["mail", "churn", "names", "fix", "pmail", "pnames", "pfix"] {
         let (data, header) = (read(&format!("{table}.MYD")), header(table));
         let format = || match header.format {
             RowFormat::Dynamic => rows::Format::Dynamic(RowBlocks::ANY),
@@ -219,6 +256,14 @@ fn rows_are_counted_over_gaps() {
             tally.unread
         );
         assert!(tally.breaks.is_empty(), "{table}: {:?}", tally.breaks);
+        if matches!(table, "mail" | "names") {
+            let missing = |at: u64| tally.gaps.binary_search_by_key(&(at / BLOCK as u64), |gap| gap.offset / BLOCK as u64).is_ok();
+            let stands =
+                |at: u64, length: u64| !(at / BLOCK as u64..=(at + length - 1) / BLOCK as u64).any(|block| missing(block * BLOCK as u64));
+            let truth = all_row_blocks(&data).iter().filter(|(at, block)| stands(*at, block.total.into())).count() as u64;
+            println!("{table}: {truth} rows stand");
+            assert!(tally.rows.abs_diff(truth) * 1000 <= truth, "{table}: {} counted, {truth} stand", tally.rows);
+        }
         assert!(all.abs_diff(header.records) * 10 <= header.records, "{table}: {all} of {}", header.records);
     }
 }
@@ -247,13 +292,8 @@ impl Rates {
 
 impl std::fmt::Display for Rates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "possible {:.2}% fits {:.3}% ten bits {:.4}%",
-            self.percent(self.possible),
-            self.percent(self.fits),
-            self.percent(self.ten_bits)
-        )
+        let share = |n| self.percent(n);
+        write!(f, "{:.2} + {:.2}% ({} of {} with 10 bits)", share(self.possible), share(self.fits), self.ten_bits, self.tried)
     }
 }
 
@@ -301,9 +341,9 @@ fn rates_of_wrong_blocks() {
             }
             order.feed(block);
         }
+        let mean = f64::from(bits) / f64::from(right.tried);
         println!(
-            "{table:7} right: {right}, {:.1} bits on average; wrong of the same: {same}; of {other}: {foreign}; random: {noise}",
-            f64::from(bits) / f64::from(right.tried)
+            "{table}: nothing known + fits: right {right}, {mean:.1} bits; wrong: same file {same}; {other} {foreign}; random {noise}"
         );
         assert!(same.percent(same.ten_bits) < 1.0, "{table}: {same}");
         assert!(foreign.percent(foreign.ten_bits) < 1.0 && noise.percent(noise.ten_bits) < 1.0, "{table}: {foreign}; {noise}");
@@ -337,6 +377,42 @@ fn walkers_take_up_rows_anywhere() {
             0,
             "{other}"
         );
+    }
+}
+
+#[test]
+fn keys_name_the_rows() {
+    for table in ["mail", "churn", "names", "fix", "pmail", "pnames", "pfix"] {
+        let (data, index, header) = (read(&format!("{table}.MYD")), read(&format!("{table}.MYI")), header(table));
+        let keys = index::keys(&index[..BLOCK], packed::Header::parse(&data).map(|packed| packed.row_pointer));
+        let key = keys.first().unwrap_or_else(|| panic!("{table} has a primary key"));
+        // As if nothing were known of the pages but where they can begin.
+        let places = (header.key_start as usize..index.len()).step_by(index::PAGE_ALIGN);
+        let mut rows: Vec<u64> = places.filter_map(|at| key.entries(&index[at..])).flatten().map(|entry| entry.row).collect();
+        rows.sort_unstable();
+        assert_eq!(rows.len() as u64, header.records, "{table}: each row once");
+        rows.dedup();
+        assert_eq!(rows.len() as u64, header.records, "{table}: each row once");
+        assert_eq!(data.chunks(1024).filter(|page| key.entries(page).is_some()).count(), 0, "{table}: its data is no key pages");
+        if header.format != RowFormat::Dynamic {
+            continue;
+        }
+        let blocks: Vec<&[u8]> = data.chunks_exact(BLOCK).collect();
+        let mut random = Random(5);
+        let (mut right, mut wrong) = (Rates::default(), Rates::default());
+        for (at, block) in blocks.iter().enumerate() {
+            let (from, to) = ((at * BLOCK) as u64, ((at + 1) * BLOCK) as u64);
+            let here = &rows[rows.partition_point(|row| *row < from)..rows.partition_point(|row| *row < to)];
+            let starts: Vec<usize> = here.iter().map(|row| (row - from) as usize).collect();
+            let verdict = index::starts_fit(block, &starts);
+            assert_ne!(verdict, Verdict::Contradicted, "{table}: block {at}");
+            right.add(verdict);
+            for other in (0..20).map(|_| random.below(blocks.len())).filter(|other| *other != at && !starts.is_empty()) {
+                wrong.add(index::starts_fit(blocks[other], &starts));
+            }
+        }
+        println!("{table}: rows where the keys name them: right {right}; wrong {wrong}");
+        assert!(wrong.percent(wrong.ten_bits) < 0.1, "{table}: {wrong}");
     }
 }
 

@@ -1,7 +1,8 @@
 //! InnoDB tablespaces: pages that carry their own number and a checksum (MariaDB storage/innobase/include/fil0fil.h,
 //! fsp0types.h, fsp0fsp.h; checksums in buf/buf0buf.cc, `buf_page_is_corrupted`, and buf/buf0checksum.cc).
 
-use super::bytes::{be16, be32, be64};
+use super::bytes::{advance, all_zero, be16, be32, be64};
+use super::{Order, Verdict};
 
 /// `FIL_PAGE_DATA`: bytes of the header of each page.
 pub const HEADER: usize = 38;
@@ -67,7 +68,7 @@ pub enum Seal {
 pub fn seal(page: &[u8]) -> Seal {
     let Some((body, tail)) = page.split_last_chunk::<4>() else { return Seal::Broken };
     let end = body.len();
-    if page.len() < 1024 || super::bytes::all_zero(page) {
+    if page.len() < 1024 || all_zero(page) {
         return Seal::Broken;
     }
     // full_crc32: the last 4 bytes, over all before them.
@@ -127,6 +128,75 @@ fn page_size(flags: u32) -> Option<u32> {
         // ROW_FORMAT=COMPRESSED: 1 to 16 KiB in the file.
         (zip, _) if zip <= 5 => Some(512 << zip),
         _ => None,
+    }
+}
+
+/// A tablespace: each page carries its number, and ends with a checksum of all its blocks.
+#[derive(Clone)]
+pub(super) struct Pages {
+    space: Space,
+    position: u64,
+    /// The blocks of the current page so far; empty also where one of them is missing.
+    page: Vec<u8>,
+}
+
+impl Pages {
+    /// At the start of the file.
+    pub(super) fn new(space: Space) -> Self {
+        Pages { space, position: 0, page: vec![] }
+    }
+
+    fn in_page(&self) -> u64 {
+        self.position % u64::from(self.space.page_size)
+    }
+}
+
+impl Order for Pages {
+    fn fits(&self, next: &[u8]) -> Verdict {
+        let head = self.space.header(next);
+        if self.in_page() == 0 {
+            let expected = self.position / u64::from(self.space.page_size);
+            return match head {
+                _ if all_zero(next) => Verdict::POSSIBLE,
+                Some(page) if u64::from(page.number) == expected => Verdict::Fits { bits: 16 },
+                _ => Verdict::Contradicted,
+            };
+        }
+        let whole = self.page.len() as u64 == self.in_page() && self.page.len() + next.len() == self.space.page_size as usize;
+        if !whole || all_zero(&self.page) {
+            return Verdict::POSSIBLE;
+        }
+        match seal(&[self.page.as_slice(), next].concat()) {
+            Seal::Checksum => Verdict::Fits { bits: 32 },
+            // The older checksums are not computed; the LSN stands in the first and the last block only.
+            Seal::Lsn => Verdict::Fits { bits: 16 },
+            Seal::Broken => Verdict::Contradicted,
+        }
+    }
+
+    fn feed(&mut self, block: &[u8]) -> Verdict {
+        let verdict = self.fits(block);
+        if self.in_page() == 0 {
+            self.page.clear();
+        }
+        if self.page.len() as u64 == self.in_page() {
+            self.page.extend(block);
+        }
+        self.position = advance(self.position, block.len() as u64);
+        verdict
+    }
+
+    fn skip(&mut self, bytes: u64) {
+        self.position = advance(self.position, bytes);
+        self.page.clear();
+    }
+
+    fn rank(&self, block: &[u8]) -> Option<u64> {
+        self.space.header(block).map(|page| page.number.into())
+    }
+
+    fn fork(&self) -> Box<dyn Order> {
+        Box::new(self.clone())
     }
 }
 

@@ -83,10 +83,11 @@ fn icon(head: &[u8]) -> Option<u64> {
     ends.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
-/// Where in its last block (or the last few) a file ends that says so at its end: bytes of `tail` that belong to it. The rest must be zeros, as
-/// the kernel leaves them, so that a mark in the middle of the file does not count.
+/// Where in its last block (or the last few) a file ends that says so at its end: bytes of `tail` that belong to it. The rest
+/// must be zeros, as the kernel leaves them, so that a mark in the middle of the file does not count.
 ///
-/// PNG `IEND`, JPEG `EOI`, GIF trailer, zip end of central directory with its comment, PDF `%%EOF`, text. Not gzip, tar or MP4: nothing in their last bytes says that these are the last.
+/// PNG `IEND`, JPEG `EOI`, GIF trailer, zip end of central directory with its comment, PDF `%%EOF`, text. Not gzip, tar or MP4:
+/// nothing in their last bytes says that these are the last.
 pub fn end(kind: Kind, tail: &[u8]) -> Option<usize> {
     let used = tail.iter().rposition(|&byte| byte != 0)? + 1;
     let ends = |mark: &[u8]| tail[..used].ends_with(mark).then_some(used);

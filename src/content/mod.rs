@@ -1,8 +1,10 @@
 //! What can be known from a file's bytes alone: its kind, its length, which block of it comes next.
 //!
 //! * [`identify`] tells a file's kind from its first block, [`length`] its exact size, [`end`] where it ends in its last.
-//! * [`records::Walker`] follows files that are records without gaps (a MyISAM `.MYD` of any format) from block to block, and weighs which block can be the next.
-//! * [`order`] is the same for every format that ties its blocks together, InnoDB's pages too; [`absolute`] and [`check`] are for single blocks.
+//! * [`records::Walker`] follows files that are records without gaps (a MyISAM `.MYD` of any format) from block to block, and
+//!   weighs which block can be the next.
+//! * [`order`] is the same for every format that ties its blocks together, InnoDB's pages too; [`absolute`] and [`check`] are
+//!   for single blocks.
 //! * [`Verdict`] is the common measure: contradicted, or how many other blocks would fit as well.
 //!
 //! Pure functions of bytes: no I/O, no logging, nothing that panics. They know no image, no block numbers and no pointers.

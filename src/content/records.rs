@@ -1,4 +1,5 @@
-//! Files that are one record after another without a gap: where one ends, the next must begin. That is what ties a block of the file to the one before it.
+//! Files that are one record after another without a gap: where one ends, the next must begin. That is what ties a block of the
+//! file to the one before it.
 
 use super::Verdict;
 use super::bytes::advance;
@@ -22,13 +23,15 @@ pub trait Records {
     fn head(&self) -> usize;
     /// What stands at the start of `bytes`.
     fn step(&self, bytes: &[u8]) -> Step;
-    /// Whether whatever may stand inside the record that begins here: then what looks like other records within it is no contradiction.
+    /// Whether whatever may stand inside the record that begins here: then what looks like other records within it is no
+    /// contradiction.
     fn is_opaque(&self, _head: &[u8]) -> bool {
         false
     }
 }
 
-/// Where the records of a block can begin: for each place the number of whole heads that follow each other from there to the block's end.
+/// Where the records of a block can begin: for each place the number of whole heads that follow each other from there to the
+/// block's end.
 pub struct Phases {
     align: usize,
     counts: Vec<Option<u32>>,
@@ -62,8 +65,9 @@ impl Phases {
         self.counts.get(at / self.align).copied().flatten()
     }
 
-    /// The place from which most heads follow each other, and how many: where records begin if nothing else is known. Stale records in a deleted one,
-    /// which its length covers, may be among them; they lead to the right place in the next block all the same.
+    /// The place from which most heads follow each other, and how many: where records begin if nothing else is known. Stale
+    /// records in a deleted one, which its length covers, may be among them; they lead to the right place in the next block all
+    /// the same.
     pub fn best(&self) -> Option<(usize, u32)> {
         let best = self.counts.iter().enumerate().filter_map(|(place, count)| count.map(|count| (place, count)));
         // The first of the longest: counts fall along a chain.
@@ -72,8 +76,8 @@ impl Phases {
             .map(|(place, count)| (place * self.align, count))
     }
 
-    /// How much it says that records begin at `at`. Of all places in the block some would do as well; another block of the file, which has its records
-    /// at other places, fits with just that chance. A chain without one whole head says nothing.
+    /// How much it says that records begin at `at`. Of all places in the block some would do as well; another block of the
+    /// file, which has its records at other places, fits with just that chance. A chain without one whole head says nothing.
     pub fn verdict(&self, at: usize) -> Verdict {
         match self.count(at) {
             None => Verdict::Contradicted,
@@ -110,12 +114,14 @@ pub struct Walker<R> {
 }
 
 impl<R: Records> Walker<R> {
-    /// At a place of the file where a record begins; `position` is its offset (or 0 if that is not known), `skip` the bytes before the first record.
+    /// At a place of the file where a record begins; `position` is its offset (or 0 if that is not known), `skip` the bytes
+    /// before the first record.
     pub fn new(records: R, position: u64, skip: u64) -> Self {
         Walker { records, position, owed: skip, opaque: true, carry: vec![] }
     }
 
-    /// After a block of which only the bytes are known, at `position`. `None` if fewer than [`MIN_SYNC`] records in a row are found in it.
+    /// After a block of which only the bytes are known, at `position`. `None` if fewer than [`MIN_SYNC`] records in a row are
+    /// found in it.
     pub fn resume(records: R, position: u64, block: &[u8]) -> Option<Self> {
         let (at, count) = Phases::of(&records, block).best()?;
         let mut walker = Walker::new(records, position, at as u64);
@@ -127,7 +133,8 @@ impl<R: Records> Walker<R> {
         self.position
     }
 
-    /// Byte of the next block at which a record begins, if the block is that long; `None` if the head of that record has begun in the last block.
+    /// Byte of the next block at which a record begins, if the block is that long; `None` if the head of that record has begun
+    /// in the last block.
     pub fn boundary(&self) -> Option<u64> {
         self.carry.is_empty().then_some(self.owed)
     }
@@ -137,8 +144,8 @@ impl<R: Records> Walker<R> {
         self.owed == 0 && self.carry.is_empty()
     }
 
-    /// Passes over bytes that are missing. `false` if records begin in them: then it is not known where the next one behind them begins, and another walker
-    /// is to be started with [`Walker::resume`].
+    /// Passes over bytes that are missing. `false` if records begin in them: then it is not known where the next one behind
+    /// them begins, and another walker is to be started with [`Walker::resume`].
     pub fn skip(&mut self, bytes: u64) -> bool {
         self.position = advance(self.position, bytes);
         if !self.carry.is_empty() || self.owed < bytes {
@@ -148,10 +155,12 @@ impl<R: Records> Walker<R> {
         true
     }
 
-    /// Feeds the next bytes of the file, a block or any number of them; cut the last at the file's end. `seen` gets each record's offset and the bytes from its head on, as far as these (or head and rest joined) have them.
+    /// Feeds the next bytes of the file, a block or any number of them; cut the last at the file's end. `seen` gets each
+    /// record's offset and the bytes from its head on, as far as these (or head and rest joined) have them.
     ///
     /// # Errors
-    /// [`Break`] where a record must begin but does not. The walker then knows nothing any more: start another with [`Walker::resume`].
+    /// [`Break`] where a record must begin but does not. The walker then knows nothing any more: start another with
+    /// [`Walker::resume`].
     pub fn feed(&mut self, block: &[u8], mut seen: impl FnMut(u64, &[u8])) -> Result<u32, Break> {
         let mut at = match self.rest_of_head(block, &mut seen)? {
             Some(at) => at,
@@ -177,7 +186,8 @@ impl<R: Records> Walker<R> {
         Ok(count)
     }
 
-    /// Completes a head that the last block cut; the byte of `block` where the next record begins, `None` if not even this block is enough.
+    /// Completes a head that the last block cut; the byte of `block` where the next record begins, `None` if not even this
+    /// block is enough.
     fn rest_of_head(&mut self, block: &[u8], seen: &mut impl FnMut(u64, &[u8])) -> Result<Option<u64>, Break> {
         if self.carry.is_empty() {
             return Ok(Some(self.owed));
@@ -220,7 +230,8 @@ impl<R: Records> Walker<R> {
         }
     }
 
-    /// Where the file ends in `next`, if this is its last block: all records are whole, and zeros follow. Bytes of `next` that belong to the file.
+    /// Where the file ends in `next`, if this is its last block: all records are whole, and zeros follow. Bytes of `next` that
+    /// belong to the file.
     pub fn ends_in(&self, next: &[u8]) -> Option<usize>
     where
         R: Clone,

@@ -48,8 +48,8 @@ pub enum PageKind {
 }
 
 /// Parses the header of a B-tree page of exactly `page.len()` bytes (not page 1, whose header stands at byte 100): the counts must
-/// agree, and each cell must lie between the pointer array and the page's end. Nothing in a page says which page it is, so this proves the
-/// kind of file, never the place in it; overflow pages and pages of the free list say nothing at all.
+/// agree, and each cell must lie between the pointer array and the page's end. Nothing in a page says which page it is, so this
+/// proves the kind of file, never the place in it; overflow pages and pages of the free list say nothing at all.
 pub fn page(page: &[u8]) -> Option<PageKind> {
     let (kind, header) = match page.first()? {
         2 => (PageKind::IndexInterior, 12),

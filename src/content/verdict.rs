@@ -5,8 +5,8 @@
 pub enum Verdict {
     /// It cannot stand there: the content before it (or its offset) asks for other bytes.
     Contradicted,
-    /// It can. About one of 2^`bits` **other blocks of the same file** would fit as well; blocks of other kinds of data fit far more rarely still. With 0 bits nothing
-    /// speaks for or against it. Independent evidence adds up: [`Verdict::and`].
+    /// It can. About one of 2^`bits` **other blocks of the same file** would fit as well; blocks of other kinds of data fit far
+    /// more rarely still. With 0 bits nothing speaks for or against it. Independent evidence adds up: [`Verdict::and`].
     Fits {
         /// log2 of the odds, rounded down.
         bits: u32,

@@ -1,4 +1,5 @@
-//! A column that counts up from row to row, as `AUTO_INCREMENT` does: it tells which of many blocks with rows at the right places is the next.
+//! A column that counts up from row to row, as `AUTO_INCREMENT` does: it tells which of many blocks with rows at the right
+//! places is the next.
 
 use super::super::Verdict;
 use super::super::bytes::{array, le32, le64};
@@ -11,7 +12,8 @@ const MIN_ROWS: usize = 64;
 const MAX_ROWS: usize = 1024;
 /// The values may have gaps, of so many for each row on average, but not more: other numbers that rise are no counters.
 const MAX_STEP: u64 = 16;
-/// Values at the end of a block whose median stands for the block: single rows that were moved into the space of deleted ones do no harm.
+/// Values at the end of a block whose median stands for the block: single rows that were moved into the space of deleted ones
+/// do no harm.
 const MEDIAN_OF: usize = 7;
 
 /// Where in a row the column stands.
@@ -99,8 +101,9 @@ impl Counter {
         median(&rows.filter_map(|row| column.value(row)).take(MEDIAN_OF).collect::<Vec<_>>())
     }
 
-    /// How much it says that these rows (at least 3) come next: their first values must lie a little above the last ones. Blocks of the same table lie in that window with the chance
-    /// that it has among all values seen. Never contradicts: rows go into the space of deleted ones in any order.
+    /// How much it says that these rows (at least 3) come next: their first values must lie a little above the last ones.
+    /// Blocks of the same table lie in that window with the chance that it has among all values seen. Never contradicts: rows
+    /// go into the space of deleted ones in any order.
     pub fn fits<'a>(&self, rows: impl Iterator<Item = &'a [u8]> + Clone) -> Verdict {
         let (Some((_, step)), Some(reached)) = (self.column, self.reached()) else { return Verdict::POSSIBLE };
         let Some(first) = self.first(rows.clone()) else { return Verdict::POSSIBLE };

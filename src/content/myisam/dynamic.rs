@@ -69,7 +69,8 @@ impl Link {
         block.next.map(link).into_iter().chain(block.prev.filter(|_| block.role == Role::Deleted).map(link))
     }
 
-    /// Whether `block` is what this link leads to. Where it is `Rest` and the part is the last of its row, its length must agree as well.
+    /// Whether `block` is what this link leads to. Where it is `Rest` and the part is the last of its row, its length must
+    /// agree as well.
     pub fn accepts(&self, block: &RowBlock) -> bool {
         match (self.expects, block.role) {
             (Expects::Deleted, Role::Deleted) | (Expects::Part, Role::Middle | Role::Last) => true,
@@ -79,11 +80,12 @@ impl Link {
         }
     }
 
-    /// What the link says about a filesystem block that it leads to if that is the block which has `blocks` (byte in the block, row block; from
-    /// [`row_blocks`]): `Contradicted` if no fitting row block begins there; else how much it proves.
+    /// What the link says about a filesystem block that it leads to if that is the block which has `blocks` (byte in the block,
+    /// row block; from [`row_blocks`]): `Contradicted` if no fitting row block begins there; else how much it proves.
     ///
-    /// A link to the last part of a row names one of `block_size / 4` places and one of some 2^8 lengths, and few row blocks are parts: 1 of 2^14 at
-    /// least. A link to a deleted block or a middle part only names the place: 2^8, less for tables of many deleted blocks.
+    /// A link to the last part of a row names one of `block_size / 4` places and one of some 2^8 lengths, and few row blocks
+    /// are parts: 1 of 2^14 at least. A link to a deleted block or a middle part only names the place: 2^8, less for tables of
+    /// many deleted blocks.
     pub fn verdict(&self, blocks: &[(usize, RowBlock)], block_size: u64) -> super::super::Verdict {
         use super::super::Verdict;
         let at = self.target % block_size.max(1);
@@ -96,7 +98,8 @@ impl Link {
     }
 }
 
-/// The row blocks whose heads stand whole in `block`, the first of them at `phase`, each with its byte in the block. Ends where the chain breaks.
+/// The row blocks whose heads stand whole in `block`, the first of them at `phase`, each with its byte in the block. Ends where
+/// the chain breaks.
 pub fn row_blocks(block: &[u8], phase: usize) -> Vec<(usize, RowBlock)> {
     let mut found = vec![];
     let mut at = phase;

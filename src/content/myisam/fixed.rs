@@ -1,5 +1,5 @@
-//! Fixed tables: row `n` stands at `n` × row length (MariaDB storage/myisam/mi_statrec.c). Rows have no heads, so what ties blocks together is only that the
-//! rows of the next block begin where they must.
+//! Fixed tables: row `n` stands at `n` × row length (MariaDB storage/myisam/mi_statrec.c). Rows have no heads, so what ties
+//! blocks together is only that the rows of the next block begin where they must.
 
 use super::super::Verdict;
 use super::super::bytes::advance;
@@ -40,8 +40,8 @@ impl FixedRows {
         usize::try_from((length - self.position % length) % length).unwrap_or(usize::MAX)
     }
 
-    /// Whether these bytes can be a row. `ha_myisam` sets the lowest bit of the first byte of each live row (sql/table.cc keeps it free in tables that are
-    /// not packed); a deleted one begins with 0 and the link to the next.
+    /// Whether these bytes can be a row. `ha_myisam` sets the lowest bit of the first byte of each live row (sql/table.cc keeps
+    /// it free in tables that are not packed); a deleted one begins with 0 and the link to the next.
     pub fn is_row(first: u8) -> bool {
         first == 0 || first & 1 == 1
     }
@@ -68,10 +68,12 @@ impl FixedRows {
         self.position = advance(self.position, bytes);
     }
 
-    /// How well `next` fits as the next block: of all places at which its rows could begin, how many agree with the rows seen so far as well as the right one.
+    /// How well `next` fits as the next block: of all places at which its rows could begin, how many agree with the rows seen
+    /// so far as well as the right one.
     ///
-    /// Weak: a block of the same table passes with the chance of 1 / row length (or 1 / (row length / common divisor with the block size), if that is less) and of twins, for rows of different
-    /// columns look alike; blocks whose places differ by a multiple of the row length pass always. Add what a counter column says (see [`Counter`](super::counter::Counter)).
+    /// Weak: a block of the same table passes with the chance of 1 / row length (or 1 / (row length / common divisor with the
+    /// block size), if that is less) and of twins, for rows of different columns look alike; blocks whose places differ by a
+    /// multiple of the row length pass always. Add what a counter column says (see [`Counter`](super::counter::Counter)).
     pub fn fits(&self, next: &[u8]) -> Verdict {
         let right = self.boundary();
         let rows = |at: usize| next.get(at..).unwrap_or_default().chunks(self.profile.len());

@@ -33,7 +33,8 @@ pub struct Definition {
     pub length: Option<u32>,
     /// Bytes of an unpacked row (`reclength`). The `.MYI` counts the same, without pointers to blobs where those are packed.
     pub record_length: u16,
-    /// `HA_OPTION_PACK_RECORD`: columns of varying length, so a MyISAM table is dynamic unless [`row_type`](Self::row_type) says otherwise.
+    /// `HA_OPTION_PACK_RECORD`: columns of varying length, so a MyISAM table is dynamic unless [`row_type`](Self::row_type)
+    /// says otherwise.
     pub packs_rows: bool,
     /// `ROW_FORMAT=` as it was asked for (`enum row_type`): 0 default, 1 fixed, 2 dynamic, 3 compressed.
     pub row_type: u8,
@@ -67,8 +68,8 @@ impl Definition {
         ((64..1 << 24).contains(&length) && row_type <= 8).then_some(definition)
     }
 
-    /// How a MyISAM table of this definition stores its rows (`ha_myisam::create`). `myisampack` may have compressed it since, which only
-    /// the `.MYI` and the `.MYD` know. `None` for other engines.
+    /// How a MyISAM table of this definition stores its rows (`ha_myisam::create`). `myisampack` may have compressed it since,
+    /// which only the `.MYI` and the `.MYD` know. `None` for other engines.
     pub fn row_format(&self) -> Option<RowFormat> {
         (self.engine == Engine::MyIsam).then_some(if self.packs_rows { RowFormat::Dynamic } else { RowFormat::Fixed })
     }

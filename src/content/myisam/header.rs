@@ -192,7 +192,8 @@ fn columns(bytes: &[u8], header_length: u16, fields: u32) -> Vec<Column> {
 }
 
 fn column(&[t1, t0, l1, l0, ..]: &[u8; COLUMN_SIZE]) -> Option<Column> {
-    // `enum en_fieldtype`: FIELD_CONSTANT, FIELD_INTERVALL and FIELD_ZERO (5 to 7) are `myisampack`'s; a packed row does not use them.
+    // `enum en_fieldtype`: FIELD_CONSTANT, FIELD_INTERVALL and FIELD_ZERO (5 to 7) are `myisampack`'s; a packed row does not
+    // use them.
     let kind = match u16::from_be_bytes([t1, t0]) {
         0 | 9 => FieldType::Normal,
         1 | 2 => FieldType::SkipSpace,

@@ -5,6 +5,7 @@ pub mod dynamic;
 pub mod fixed;
 pub mod frm;
 pub mod header;
+pub mod index;
 pub mod packed;
 pub mod row_block;
 pub mod rows;

@@ -44,8 +44,8 @@ impl Header {
         (bytes.starts_with(&MAGIC) && sound && pointers && trees > 0).then_some(header)
     }
 
-    /// The row at the start of `bytes`: bytes of its lengths, and of its data. A table with blobs has a second length, that of the unpacked blobs.
-    /// `None` where the bytes end before it or the length is none that this table has.
+    /// The row at the start of `bytes`: bytes of its lengths, and of its data. A table with blobs has a second length, that of
+    /// the unpacked blobs. `None` where the bytes end before it or the length is none that this table has.
     pub fn row(&self, bytes: &[u8], blobs: bool) -> Option<(u32, u32)> {
         let (mut head, data) = self.number(bytes)?;
         if blobs {

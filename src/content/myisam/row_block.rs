@@ -9,14 +9,15 @@ pub const ALIGN: usize = 4;
 pub const MIN_LENGTH: u32 = 20;
 /// The longest header (`MI_BLOCK_INFO_HEADER_LENGTH`), that of a deleted block.
 pub const MAX_HEADER: usize = 20;
-/// The most unused bytes at the end of a row block. `_mi_write_part_record` splits what is more than `MI_SPLIT_LENGTH` (48) longer than the
-/// rest of the row, and 4 of these are the header.
+/// The most unused bytes at the end of a row block. `_mi_write_part_record` splits what is more than `MI_SPLIT_LENGTH` (48)
+/// longer than the rest of the row, and 4 of these are the header.
 const MAX_SLACK: u8 = 44;
 /// From this length on, of the block or of the row, the headers with 3-byte lengths are used.
 const LONG: u32 = 65520;
 /// `MI_MAX_BLOCK_LENGTH`: a row above it begins with a block of type 13.
 const MAX_LENGTH: u32 = ((1 << 24) - 1) & !3;
-/// Links are file offsets; `max_data_file_length` is at most 2^(8 × 6) with pointers of 6 bytes, the default, and 2^56 with 7, the most (`myisam_data_pointer_size`).
+/// Links are file offsets; `max_data_file_length` is at most 2^(8 × 6) with pointers of 6 bytes, the default, and 2^56 with 7,
+/// the most (`myisam_data_pointer_size`).
 const MAX_OFFSET: u64 = 1 << 56;
 
 /// What a row block is in its row.
@@ -65,8 +66,9 @@ pub enum NoBlock {
 }
 
 impl RowBlock {
-    /// Parses the header at the start of `bytes`, which may reach beyond the block or end within it. Stricter than MyISAM's own reader:
-    /// what `_mi_write_part_record` would not have written is wrong (short forms of long lengths and the other way round, links that are not aligned, too much slack).
+    /// Parses the header at the start of `bytes`, which may reach beyond the block or end within it. Stricter than MyISAM's own
+    /// reader: what `_mi_write_part_record` would not have written is wrong (short forms of long lengths and the other way
+    /// round, links that are not aligned, too much slack).
     pub fn parse(bytes: &[u8]) -> Result<RowBlock, NoBlock> {
         let kind = *bytes.first().ok_or(NoBlock::Cut)?;
         let be16 = |at| be16(bytes, at).map(u32::from).ok_or(NoBlock::Cut);

@@ -7,10 +7,12 @@ use super::fixed::FixedRows;
 use super::packed;
 use super::row_block::{ALIGN, Role, RowBlock};
 
-/// Behind a gap, how many bytes are looked at together to find where rows begin: first few, because a chain of rows must reach their end unbroken, then
-/// more, because rows may be long. Of rows still longer than the last, one after another, nothing is found.
+/// Behind a gap, how many bytes are looked at together to find where rows begin: first few, because a chain of rows must reach
+/// their end unbroken, then more, because rows may be long. Of rows still longer than the last, one after another, nothing is
+/// found.
 const WINDOWS: [usize; 4] = [1 << 14, 1 << 16, 1 << 18, 1 << 20];
-/// Heads in a row from which rows are taken up again where no more bytes can be had. Fewer than [`MIN_SYNC`]: a wrong guess costs the count of a row or two.
+/// Heads in a row from which rows are taken up again where no more bytes can be had. Fewer than [`MIN_SYNC`]: a wrong guess
+/// costs the count of a row or two.
 const MIN_AT_END: u32 = 2;
 
 /// How the rows of a `.MYD` are read.
@@ -44,7 +46,8 @@ pub struct Tally {
     pub damaged: u64,
     /// Deleted rows, or row blocks.
     pub deleted: u64,
-    /// Rows in several parts among [`rows`](Self::rows). Parts are counted, not followed: with as many first as last parts all are taken for whole.
+    /// Rows in several parts among [`rows`](Self::rows). Parts are counted, not followed: with as many first as last parts all
+    /// are taken for whole.
     pub split: u64,
     /// Places, other than behind missing ranges, at which no row begins although one must: contents that do not belong there.
     pub breaks: Vec<u64>,
@@ -61,6 +64,9 @@ enum Reader {
 }
 
 /// Reads a `.MYD` from its start to its end, in pieces of any size.
+///
+/// Tables of 40,000 and 60,000 rows with 7% of their blocks missing: the rows counted as whole are within 0.1% of those all of whose bytes
+/// stand (tests/content.rs). Memory is bounded but for [`Tally::gaps`] and [`Tally::breaks`].
 pub struct Rows {
     reader: Reader,
     position: u64,
