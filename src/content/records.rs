@@ -242,3 +242,81 @@ impl<R: Records> Walker<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records of one byte of length and so many bytes less one, aligned to `0`.
+    #[derive(Clone, Copy)]
+    struct Counted(usize);
+
+    impl Records for Counted {
+        fn align(&self) -> usize {
+            self.0
+        }
+        fn head(&self) -> usize {
+            2
+        }
+        fn step(&self, bytes: &[u8]) -> Step {
+            match bytes {
+                [0xee, length @ 2..=99, ..] => Step::Record((*length).into()),
+                [0xee] => Step::Cut,
+                _ => Step::Wrong,
+            }
+        }
+    }
+
+    fn record(length: u8) -> Vec<u8> {
+        let mut record = vec![7; length.into()];
+        record[..2].copy_from_slice(&[0xee, length]);
+        record
+    }
+
+    #[test]
+    fn follows_records_over_any_cut() {
+        let file = [record(20), record(8), record(40), record(4)].concat();
+        for piece in 1..file.len() {
+            let mut walker = Walker::new(Counted(1), 0, 0);
+            let mut seen = vec![];
+            for block in file.chunks(piece) {
+                assert_ne!(walker.fits(block), Verdict::Contradicted, "pieces of {piece}");
+                walker.feed(block, |at, _| seen.push(at)).unwrap();
+            }
+            assert_eq!((seen.as_slice(), walker.can_end(), walker.position()), (&[0, 20, 28, 68][..], true, 72), "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn phases() {
+        let block = [vec![7; 8], record(8), record(12), record(80)].concat();
+        let phases = Phases::of(&Counted(4), &block);
+        assert_eq!(
+            (phases.count(8), phases.count(16), phases.count(28), phases.count(9), phases.count(4)),
+            (Some(3), Some(2), Some(1), None, None)
+        );
+        assert_eq!(phases.best(), Some((8, 3)));
+        assert_eq!(phases.verdict(8), Verdict::Fits { bits: 3 }, "3 of 27 places fit");
+        assert_eq!((phases.verdict(4), phases.verdict(1000)), (Verdict::Contradicted, Verdict::Contradicted));
+        assert_eq!(Phases::of(&Counted(4), &[]).best(), None);
+    }
+
+    #[test]
+    fn breaks_ends_and_gaps() {
+        let mut walker = Walker::new(Counted(1), 100, 5);
+        assert_eq!(walker.boundary(), Some(5));
+        assert_eq!(walker.clone().feed(&[7; 20], |_, _| ()), Err(Break { at: 5, zeros: false }));
+        let last = [vec![7; 5], record(10), vec![0; 9]].concat();
+        assert_eq!((walker.ends_in(&last), walker.ends_in(&last[..15]), walker.ends_in(&[7; 20])), (Some(15), None, None));
+        assert!(walker.skip(5) && !walker.clone().skip(1));
+        assert_eq!((walker.position(), walker.can_end()), (105, true));
+
+        // Within a record that is not opaque, many records in a row cannot stand.
+        let mut walker = Walker::new(Counted(1), 0, 0);
+        walker.feed(&record(99)[..10], |_, _| ()).unwrap();
+        assert_eq!(walker.fits(&record(10).repeat(5)), Verdict::Contradicted);
+        assert_eq!(walker.fits(&[7; 50]), Verdict::POSSIBLE);
+        assert_eq!(Walker::resume(Counted(1), 0, &[vec![7; 3], record(10).repeat(5)].concat()).unwrap().boundary(), Some(0));
+        assert!(Walker::resume(Counted(1), 0, &record(10).repeat(3)).is_none());
+    }
+}
