@@ -11,12 +11,20 @@ use crate::fs::Filesystem;
 use crate::scan::Survey;
 use crate::scan::page::Page;
 use crate::units::{Block, FileBlock};
-use std::collections::HashMap;
+use roaring::RoaringTreemap;
+use std::collections::{HashMap, HashSet};
+
+/// Trees that are looked at as the next one behind a gap.
+const NEAREST: usize = 8;
+/// INDs that can be lost in one gap. More than a few and the count of what lies between proves nothing.
+const MOST_LOST: u64 = 16;
 
 /// The ends of a tree.
 struct Ends {
     /// Its first data block, if that is the first one it maps.
     head: Option<Block>,
+    /// The first of its data blocks that is left, and how many it maps before that.
+    first: Option<(Block, u64)>,
     /// Its last data block, if its last IND is full.
     tail: Option<Block>,
     /// Number of its last IND that is left, counted from the tree's first.
@@ -28,22 +36,33 @@ struct Joiner<'a> {
     survey: &'a Survey,
     trees: &'a [Tree],
     ends: Vec<Ends>,
+    /// Free blocks with content that nothing claims and no page names.
+    spare: &'a RoaringTreemap,
+}
+
+/// What follows a tree: another tree, behind so many INDs that are lost.
+#[derive(Clone, Copy)]
+struct Link {
+    next: usize,
+    lost: u64,
 }
 
 /// Puts trees together to chains.
-pub fn chains(fs: &Filesystem, survey: &Survey, trees: &Trees) -> Vec<Chain> {
+pub fn chains(fs: &Filesystem, survey: &Survey, trees: &Trees, spare: &RoaringTreemap) -> Vec<Chain> {
     let per = fs.pointers_per_block();
     let ends = |tree: &Tree| {
         let page = |at: usize| &survey.pages[at];
         let (first, last) = (tree.leaves().next(), tree.leaves().next_back());
         Ends {
             head: first.filter(|(number, at)| *number == 0 && page(*at).begin == 0).map(|(_, at)| page(at).first),
+            first: first.map(|(number, at)| (page(at).first, number * per + u64::from(page(at).begin))),
             tail: last.map(|(_, at)| page(at)).filter(|page| u64::from(page.end) == per).map(|page| page.last),
             last_leaf: last.map_or(0, |(number, _)| number),
         }
     };
-    let joiner = Joiner { fs, survey, trees: &trees.trees, ends: trees.trees.iter().map(ends).collect() };
-    let next = joiner.links();
+    let joiner = Joiner { fs, survey, trees: &trees.trees, ends: trees.trees.iter().map(ends).collect(), spare };
+    let mut next = joiner.links();
+    joiner.bridge(&mut next);
     joiner.sequences(&next).into_iter().map(|sequence| joiner.chain(&sequence)).collect()
 }
 
@@ -66,7 +85,7 @@ impl Joiner<'_> {
     }
 
     /// For each tree the one that follows it in its file: the one that begins where it ends.
-    fn links(&self) -> HashMap<usize, usize> {
+    fn links(&self) -> HashMap<usize, Link> {
         let (mut by_head, mut by_root): (HashMap<Block, usize>, HashMap<Block, usize>) = Default::default();
         for at in 0..self.trees.len() {
             by_root.insert(self.root(at).block, at);
@@ -75,33 +94,67 @@ impl Joiner<'_> {
             }
         }
         let mut next = HashMap::new();
-        let mut taken: HashMap<usize, usize> = HashMap::new();
+        let mut taken = HashSet::new();
         for (at, tree) in self.trees.iter().enumerate() {
             let Some(tail) = self.ends[at].tail else { continue };
             let following = [by_head.get(&tail.plus(1)), by_root.get(&tail.plus(1))];
             let fits = |other: &&usize| **other != at && self.may_follow(tree.level, self.ends[at].last_leaf, self.trees[**other].level);
             if let Some(other) = following.into_iter().flatten().find(fits)
-                && !taken.contains_key(other)
+                && taken.insert(*other)
             {
-                taken.insert(*other, at);
-                next.insert(at, *other);
+                next.insert(at, Link { next: *other, lost: 0 });
             }
         }
         next
     }
 
+    /// Links what a lost IND parts, or one that lost its first pointers: where exactly as many spare blocks lie between the end of one
+    /// tree and the beginning of another as are missing, and that is true of no other pair.
+    fn bridge(&self, next: &mut HashMap<usize, Link>) {
+        let per = self.fs.pointers_per_block();
+        let taken: HashSet<usize> = next.values().map(|link| link.next).collect();
+        let mut open: Vec<(Block, u64, usize)> = (0..self.trees.len())
+            .filter(|at| !taken.contains(at))
+            .filter_map(|at| self.ends[at].first.map(|(block, missing)| (block, missing, at)))
+            .collect();
+        open.sort_unstable();
+        let mut found: Vec<(usize, usize, u64)> = vec![];
+        for (at, tree) in self.trees.iter().enumerate().filter(|(at, _)| !next.contains_key(at)) {
+            let Some(tail) = self.ends[at].tail else { continue };
+            let from = open.partition_point(|(block, ..)| *block <= tail);
+            // What stands farther away has others in between.
+            for (block, missing, other) in open[from..].iter().take(NEAREST) {
+                let between = self.spare.range_cardinality(tail.get() + 1..block.get());
+                let exact = between >= *missing && (between - missing).is_multiple_of(per) && between > 0;
+                let lost = between.saturating_sub(*missing) / per;
+                let follows = self.may_follow(tree.level, self.ends[at].last_leaf + lost, self.trees[*other].level);
+                if exact && *other != at && follows && lost <= MOST_LOST {
+                    found.push((at, *other, lost));
+                }
+            }
+        }
+        let once = |count: usize| count == 1;
+        let (before, after) =
+            (|at: usize| found.iter().filter(|f| f.0 == at).count(), |at: usize| found.iter().filter(|f| f.1 == at).count());
+        for (at, other, lost) in &found {
+            if once(before(*at)) && once(after(*other)) {
+                next.insert(*at, Link { next: *other, lost: *lost });
+            }
+        }
+    }
+
     /// Maximal sequences of trees, each following the one before.
-    fn sequences(&self, next: &HashMap<usize, usize>) -> Vec<Vec<usize>> {
-        let followers: std::collections::HashSet<usize> = next.values().copied().collect();
+    fn sequences(&self, next: &HashMap<usize, Link>) -> Vec<Vec<Link>> {
+        let followers: HashSet<usize> = next.values().map(|link| link.next).collect();
         let mut used = vec![false; self.trees.len()];
         let mut sequences = vec![];
         let begins = (0..self.trees.len()).filter(|at| !followers.contains(at));
         // What is left after those that begin somewhere are rings: they begin anywhere.
         for start in begins.chain(0..self.trees.len()) {
-            let (mut sequence, mut at) = (vec![], Some(start));
-            while let Some(tree) = at.filter(|tree| !std::mem::replace(&mut used[*tree], true)) {
-                sequence.push(tree);
-                at = next.get(&tree).copied();
+            let (mut sequence, mut at) = (vec![], Some(Link { next: start, lost: 0 }));
+            while let Some(link) = at.filter(|link| !std::mem::replace(&mut used[link.next], true)) {
+                sequence.push(link);
+                at = next.get(&link.next).copied();
             }
             while !sequence.is_empty() {
                 let rest = self.misplaced(&sequence).map(|at| sequence.split_off(at));
@@ -123,11 +176,13 @@ impl Joiner<'_> {
     }
 
     /// Numbers of the trees' first INDs in the file.
-    fn places(&self, sequence: &[usize]) -> Vec<u64> {
-        let mut at = sequence.first().map_or(0, |first| self.natural(self.trees[*first].level));
-        let place = |tree: &usize| {
+    fn places(&self, sequence: &[Link]) -> Vec<u64> {
+        let mut at = sequence.first().map_or(0, |first| self.natural(self.trees[first.next].level));
+        let mut first = true;
+        let place = |link: &Link| {
+            at += if std::mem::take(&mut first) { 0 } else { link.lost };
             let place = at;
-            at += self.ends[*tree].last_leaf + 1;
+            at += self.ends[link.next].last_leaf + 1;
             place
         };
         sequence.iter().map(place).collect()
@@ -135,23 +190,24 @@ impl Joiner<'_> {
 
     /// Index of the first tree of a sequence that cannot stand where it would; the sequence has to be cut before it, or before the
     /// IND before it.
-    fn misplaced(&self, sequence: &[usize]) -> Option<usize> {
+    fn misplaced(&self, sequence: &[Link]) -> Option<usize> {
         let per = self.fs.pointers_per_block();
         let fits = |tree: usize, place: u64| match self.trees[tree].level {
             1 => true,
             2 => place == 1 || place > per && (place - 1 - per).is_multiple_of(per),
             _ => place == 1 + per,
         };
-        let at = sequence.iter().zip(self.places(sequence)).position(|(tree, place)| !fits(*tree, place))?;
-        let with_ind = at > 1 && self.trees[sequence[at]].level == 2 && self.trees[sequence[at - 1]].level == 1;
+        let at = sequence.iter().zip(self.places(sequence)).position(|(link, place)| !fits(link.next, place))?;
+        let with_ind =
+            at > 1 && self.trees[sequence[at].next].level == 2 && sequence[at].lost == 0 && self.trees[sequence[at - 1].next].level == 1;
         Some(if with_ind { at - 1 } else { at })
     }
 
-    fn chain(&self, sequence: &[usize]) -> Chain {
+    fn chain(&self, sequence: &[Link]) -> Chain {
         let per = self.fs.pointers_per_block();
         let mut chain = Chain::default();
-        for (tree, place) in sequence.iter().zip(self.places(sequence)) {
-            let tree = &self.trees[*tree];
+        for (link, place) in sequence.iter().zip(self.places(sequence)) {
+            let tree = &self.trees[link.next];
             let first = |leaf: u64| FileBlock(indirect::DIRECT + (place + leaf) * per);
             chain.tables.extend(tree.pages.iter().map(|(level, leaf, page)| Table { level: *level, first: first(*leaf), page: *page }));
             chain.refused.extend(tree.refused.iter().map(|(level, leaf)| (*level, first(*leaf))));

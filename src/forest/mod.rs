@@ -8,6 +8,7 @@ use crate::fs::Filesystem;
 use crate::scan::Survey;
 use crate::scan::page::Page;
 use crate::units::FileBlock;
+use roaring::RoaringTreemap;
 use std::collections::HashSet;
 use tree::Trees;
 
@@ -41,8 +42,15 @@ impl Chain {
     }
 }
 
-/// Grows chains from the pages of a survey. Those in `known` are part of files found otherwise.
-pub fn grow(fs: &Filesystem, survey: &Survey, known: &HashSet<usize>) -> Vec<Chain> {
-    let trees = Trees::grow(fs, survey, known);
-    join::chains(fs, survey, &trees)
+/// Grows chains from the pages of a survey, less those in `except`. `claimed` are blocks of which other files are known.
+pub fn grow(fs: &Filesystem, survey: &Survey, except: &HashSet<usize>, claimed: &RoaringTreemap) -> Vec<Chain> {
+    let trees = Trees::grow(fs, survey, except);
+    let mut spare = &survey.written - claimed;
+    for page in survey.pages.iter().zip(0..).filter(|(_, at)| !except.contains(at)).map(|(page, _)| page) {
+        spare.remove(page.block.get());
+        page.pointers(fs).into_iter().flatten().for_each(|block| {
+            spare.remove(block.get());
+        });
+    }
+    join::chains(fs, survey, &trees, &spare)
 }

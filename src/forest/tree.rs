@@ -55,10 +55,10 @@ fn goes_on(from: Block, to: Block) -> bool {
 }
 
 impl Trees {
-    /// Finds out who names whom. Those in `known` are left out.
-    pub fn grow(fs: &Filesystem, survey: &Survey, known: &HashSet<usize>) -> Trees {
+    /// Finds out who names whom. Those in `except` are left out.
+    pub fn grow(fs: &Filesystem, survey: &Survey, except: &HashSet<usize>) -> Trees {
         let mut by_block: HashMap<Block, Vec<usize>> = HashMap::new();
-        for (at, page) in survey.pages.iter().enumerate().filter(|(at, _)| !known.contains(at)) {
+        for (at, page) in survey.pages.iter().enumerate().filter(|(at, _)| !except.contains(at)) {
             by_block.entry(page.block).or_default().push(at);
         }
         let mut forest = Forest { fs, survey, below: vec![Below::default(); survey.pages.len()], levels: vec![0; survey.pages.len()] };

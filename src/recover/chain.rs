@@ -107,7 +107,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             Fate::Stands => run(pointer.evidence, Place::Home, ""),
             Fate::Likely if self.since == Since::Quiet => run(pointer.evidence, Place::Home, ""),
             Fate::Likely if self.since == Since::Doubtful => {
-                Run::absent(at, 1, Evidence::Unknown, "the journal does not tell whether the block was used after the loss")
+                run(Evidence::Unknown, Place::Home, "nothing tells whether the block was used after the loss")
             }
             Fate::Likely => run(
                 Evidence::Inferred,
@@ -230,7 +230,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     /// Every indirect block and every data block that the file's pointers name, in file order; a block that is met
     /// twice as an indirect block is given again but not followed.
     /// `read` is given each indirect block that has a place of its own, with its pointers.
-    pub fn visit(&self, visit: &mut dyn FnMut(Block, Option<FileBlock>) -> bool, read: &mut dyn FnMut(Block, &Table)) {
+    pub fn visit(&self, visit: &mut dyn FnMut(Block, Option<FileBlock>) -> bool, read: &mut dyn FnMut(u8, FileBlock, Block, &Table)) {
         let Mapping::Indirect { pointers, .. } = &self.file.mapping else { return };
         let (per, end) = (self.fs.pointers_per_block(), self.file_blocks());
         let mut todo: Vec<(u64, u8, Option<Pointer>)> = vec![];
@@ -257,7 +257,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             }
             let table = self.inner(level, pointer, FileBlock(first), UNCERTAIN);
             if let Some(block) = block {
-                read(block, &table);
+                read(level, FileBlock(first), block, &table);
             }
             let span = indirect::span(level - 1, per);
             todo.extend(table.entries.iter().enumerate().rev().map(|(i, entry)| (first + i as u64 * span, level - 1, *entry)));

@@ -10,11 +10,13 @@ use crate::scan::Survey;
 use crate::scan::page::{Page, Source};
 use crate::units::{Block, FileBlock, Moment};
 use roaring::RoaringTreemap;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// How far below a file's first known block the direct blocks before it are looked for, in blocks: with the ext4 driver a first small
 /// write stood up to 102 blocks before the rest in what was measured, with the old one 83.
 const REACH: u64 = 1024;
+/// How far before the rest the first blocks of several files made together are looked for.
+const NEAR: u64 = 64;
 
 /// A chain with what is needed to make a lost file of it.
 pub struct Draft<'a> {
@@ -76,15 +78,26 @@ impl Draft<'_> {
         self.chain.tables.iter().find(is_first).map(|table| self.page(table)).filter(|page| page.begin == 0)
     }
 
-    /// The lost file. `spare` are free blocks with content that nothing claims: the direct blocks are among them.
-    pub fn file(&self, spare: &RoaringTreemap) -> LostFile {
+    /// Block group in which the file begins, as far as is known.
+    pub fn home(&self) -> u64 {
+        let first = self.chain.tables.iter().find(|table| table.level == 1).map(|table| self.page(table).first);
+        first.or_else(|| self.pages().next().map(|page| page.block)).map_or(0, |block| self.fs.bit_of(block).0)
+    }
+
+    /// The blocks directly before the file's first known one, nearest first, as far as they are spare: both drivers go on upwards.
+    /// Only if the chain begins where the direct blocks end.
+    pub fn blocks_before(&self, spare: &RoaringTreemap) -> Option<Vec<Block>> {
+        let ind = self.first_ind()?;
         let own: HashSet<Block> = self.pages().map(|page| page.block).collect();
+        let below = (1..ind.first.get()).rev().filter_map(Block::new).filter(|block| !own.contains(block));
+        Some(below.take_while(|block| spare.contains(block.get())).take(indirect::DIRECT as usize).collect())
+    }
+
+    /// The lost file; `direct` are its direct blocks as far as they are found, the last one first.
+    pub fn file(&self, direct: &[Block]) -> LostFile {
         let mut pointers = Box::new([None; 15]);
-        if let Some(ind) = self.first_ind() {
-            let found = blocks_before(ind.first, indirect::DIRECT as usize, spare, &own);
-            for (slot, block) in (0..indirect::DIRECT as usize).rev().zip(found) {
-                pointers[slot] = Some(Pointer { block, evidence: Evidence::Inferred, since: Moment::NOW });
-            }
+        for (slot, block) in (0..indirect::DIRECT as usize).rev().zip(direct) {
+            pointers[slot] = Some(Pointer { block: *block, evidence: Evidence::Inferred, since: Moment::NOW });
         }
         let mapping = Mapping::Indirect { pointers, certain: false, placed: Some(Box::new(self.placed())) };
         LostFile {
@@ -113,7 +126,7 @@ impl Draft<'_> {
     }
 
     /// What no pointer of a table that is left leads to.
-    fn placed(&self) -> Placed {
+    pub fn placed(&self) -> Placed {
         let mut placed = Placed::default();
         placed.sparse = self.chain.sparse;
         let mut named: HashSet<(u8, FileBlock, Block)> = HashSet::new();
@@ -162,10 +175,38 @@ impl Draft<'_> {
     }
 }
 
-/// Up to `count` spare blocks before `end`, nearest first: what a file had there, since both drivers go on upwards. Blocks in `own` are
-/// the file's own indirect blocks.
-fn blocks_before(end: Block, count: usize, spare: &RoaringTreemap, own: &HashSet<Block>) -> Vec<Block> {
-    let least = end.get().saturating_sub(REACH).max(1);
-    let candidates = (least..end.get()).rev().filter(|block| spare.contains(*block)).filter_map(Block::new);
-    candidates.filter(|block| !own.contains(block)).take(count).collect()
+/// Finds the direct blocks that do not stand directly before the rest. A file's first write is often alone: block 0 stands with the
+/// blocks 0 of other files made then, in the order in which they went on. So where as many spare blocks stand before the files of a
+/// group as blocks are missing, one a file, they are these; else what is missing of a single file is a run of exactly that length.
+pub fn complete_direct(fs: &Filesystem, found: &mut [Option<Vec<Block>>], spare: &RoaringTreemap) {
+    let whole = indirect::DIRECT as usize;
+    let mut groups: BTreeMap<u64, Vec<(Block, usize)>> = BTreeMap::new();
+    for (at, blocks) in found.iter().enumerate() {
+        if let Some(lowest) = blocks.as_ref().filter(|blocks| blocks.len() < whole).and_then(|blocks| blocks.last().copied()) {
+            groups.entry(fs.bit_of(lowest).0).or_default().push((lowest, at));
+        }
+    }
+    for files in groups.values_mut() {
+        files.sort_unstable();
+        let lowest = files[0].0.get();
+        let before: Vec<Block> =
+            (lowest.saturating_sub(NEAR)..lowest).filter(|block| spare.contains(*block)).filter_map(Block::new).collect();
+        let missing = |at: usize| found[at].as_ref().map_or(0, |blocks| whole - blocks.len());
+        if before.len() == files.len() && files.iter().all(|(_, at)| missing(*at) == 1) {
+            for ((_, at), block) in files.iter().zip(before) {
+                found[*at].get_or_insert_default().push(block);
+            }
+        } else if let [(_, at)] = files[..] {
+            let run = run_before(lowest, spare);
+            if run.len() == missing(at) {
+                found[at].get_or_insert_default().extend(run);
+            }
+        }
+    }
+}
+
+/// The nearest run of spare blocks before `end`, its last block first.
+fn run_before(end: u64, spare: &RoaringTreemap) -> Vec<Block> {
+    let Some(last) = (end.saturating_sub(REACH)..end).rev().find(|block| spare.contains(*block)) else { return vec![] };
+    (1..=last).rev().take_while(|block| spare.contains(*block)).take(1 + indirect::DIRECT as usize).filter_map(Block::new).collect()
 }

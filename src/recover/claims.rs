@@ -66,6 +66,20 @@ impl Cache for Latest {
     }
 }
 
+/// An indirect block of a lost file.
+pub struct Seen<'a> {
+    /// The file's index.
+    pub file: usize,
+    /// 1 for an IND.
+    pub level: u8,
+    /// The first file block that it maps.
+    pub first: FileBlock,
+    /// Its own block.
+    pub block: Block,
+    /// Its pointers.
+    pub table: &'a Table,
+}
+
 /// Settles who has which block. `files` are sorted, newest loss first; their tallies, and sizes that rest on the chain, are filled
 /// in. `read` is given every indirect block of theirs. Returns also all blocks that they claim.
 pub fn settle(
@@ -73,7 +87,7 @@ pub fn settle(
     reuse: &Reuse,
     stillness: &Stillness,
     files: &mut [LostFile],
-    read: &mut dyn FnMut(Block, &Table),
+    read: &mut dyn FnMut(&Seen),
     progress: &dyn Progress,
 ) -> (Vec<Verdict>, RoaringTreemap) {
     let mut seen = RoaringTreemap::new();
@@ -104,7 +118,7 @@ pub fn settle(
             })
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
-        let (own, verdict) = settle_one(fs, reuse, file, taken, stillness, read);
+        let (own, verdict) = settle_one(fs, reuse, file, taken, stillness, index, read);
         later.push(index);
         verdicts.push(verdict);
         seen |= own;
@@ -119,7 +133,8 @@ fn settle_one(
     file: &mut LostFile,
     taken: Taken<'_>,
     stillness: &Stillness,
-    read: &mut dyn FnMut(Block, &Table),
+    index: usize,
+    read: &mut dyn FnMut(&Seen),
 ) -> (RoaringTreemap, Verdict) {
     let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<(FileBlock, Block)>);
     let mut zeros_are_holes = true;
@@ -140,7 +155,8 @@ fn settle_one(
             own.insert(block.get());
             true
         };
-        chain.visit(&mut visit, read);
+        let mut read = |level: u8, first: FileBlock, block: Block, table: &Table| read(&Seen { file: index, level, first, block, table });
+        chain.visit(&mut visit, &mut read);
         zeros_are_holes = count >= file.span.blocks || chain.placed().is_some_and(|placed| placed.sparse);
     }
     if by_chain {

@@ -1,0 +1,219 @@
+//! Rebuilds what the inodes no longer tell: files of which only indirect blocks are left, and parts of known files.
+
+use super::chains::{Credence, Draft, complete_direct};
+use super::claims::{self, Seen};
+use super::names::live_path;
+use super::owners::{self, Claimant};
+use super::stillness::Stillness;
+use super::{FileId, LostFile, Mapping, Pieces, PlacedTable, Progress, Recovery, fill, sort};
+use crate::forest::{self, Chain, Table};
+use crate::format::indirect;
+use crate::fs::lock;
+use crate::run::Evidence;
+use crate::scan::Survey;
+use crate::units::{Block, FileBlock, Ino};
+use roaring::RoaringTreemap;
+use std::collections::{HashMap, HashSet};
+
+/// Where a page stands in a known file: the file's index, level and first file block.
+type Place = (usize, u8, FileBlock);
+
+/// Which pages of a survey are indirect blocks of files that are known by their inodes.
+pub struct Known<'a> {
+    survey: &'a Survey,
+    by_block: HashMap<Block, Vec<usize>>,
+    /// The pages, by their index in the survey. The newest file counts.
+    pub pages: HashMap<usize, Place>,
+}
+
+impl<'a> Known<'a> {
+    /// Nothing is known yet.
+    pub fn new(survey: &'a Survey) -> Self {
+        let mut by_block: HashMap<Block, Vec<usize>> = HashMap::new();
+        for (at, page) in survey.pages.iter().enumerate() {
+            by_block.entry(page.block).or_default().push(at);
+        }
+        Known { survey, by_block, pages: HashMap::new() }
+    }
+
+    /// Notes the pages that say what a file's indirect block says.
+    pub fn see(&mut self, seen: &Seen) {
+        for at in self.by_block.get(&seen.block).into_iter().flatten() {
+            let page = &self.survey.pages[*at];
+            let entry = |index: u32| seen.table.entries.get(index as usize).copied().flatten().map(|pointer| pointer.block);
+            if entry(page.begin) == Some(page.first) || entry(page.end - 1) == Some(page.last) {
+                self.pages.entry(*at).or_insert((seen.file, seen.level, seen.first));
+            }
+        }
+    }
+}
+
+/// Work that goes on over the files of a recovery.
+pub struct Rebuild<'a> {
+    /// What is free, and which pages are in it.
+    pub survey: &'a Survey,
+    /// The pages of known files.
+    pub known: HashMap<usize, Place>,
+    /// Tells what free blocks are worth.
+    pub stillness: Stillness,
+    /// Told how far it is.
+    pub progress: &'a dyn Progress,
+}
+
+impl Rebuild<'_> {
+    /// Adds to `recovery` what chains tell, and fills gaps. `claimed` are the blocks of the known files.
+    pub fn run(mut self, recovery: &mut Recovery, claimed: RoaringTreemap) {
+        let everything = HashSet::new();
+        let mut chains = forest::grow(&recovery.fs, self.survey, &everything, &claimed);
+        let torn = self.extend(recovery, &mut chains);
+        if !torn.is_empty() {
+            let rest: HashSet<usize> = (0..self.survey.pages.len()).filter(|page| !torn.contains(page)).collect();
+            chains.extend(forest::grow(&recovery.fs, self.survey, &rest, &claimed));
+        }
+        self.add(recovery, &chains, &claimed);
+        sort(&mut recovery.files);
+        let claimed = self.settle(recovery);
+        if recovery.fill_gaps(&self.survey.written - &claimed) {
+            self.settle(recovery);
+        }
+    }
+
+    fn settle(&mut self, recovery: &mut Recovery) -> RoaringTreemap {
+        self.stillness.forget_owned(&recovery.files);
+        let (verdicts, claimed) =
+            claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, &mut |_| {}, self.progress);
+        recovery.verdicts = verdicts;
+        *lock(&recovery.pieces) = Pieces::default();
+        claimed
+    }
+
+    /// Takes out of `chains` those that hold pages of known files, and adds to the files what they did not know. Returns the pages of
+    /// chains that contradict a file's pointers, less the file's own.
+    fn extend(&self, recovery: &mut Recovery, chains: &mut Vec<Chain>) -> HashSet<usize> {
+        let mut torn = HashSet::new();
+        chains.retain(|chain| {
+            let Some(file) = chain.tables.iter().find_map(|table| self.known.get(&table.page)).map(|(file, ..)| *file) else { return true };
+            let unknown: Vec<&Table> = chain.tables.iter().filter(|table| !self.known.contains_key(&table.page)).collect();
+            let agrees = |table: &Table| self.known.get(&table.page).is_none_or(|known| *known == (file, table.level, table.first));
+            match chain.tables.iter().all(agrees) {
+                true if !unknown.is_empty() => self.extend_file(recovery, file, chain, &unknown),
+                true => {}
+                false => torn.extend(unknown.iter().map(|table| table.page)),
+            }
+            false
+        });
+        torn
+    }
+
+    fn extend_file(&self, recovery: &mut Recovery, file: usize, chain: &Chain, unknown: &[&Table]) {
+        let draft = Draft { fs: &recovery.fs, survey: self.survey, chain };
+        let direct = draft.blocks_before(&self.survey.written).unwrap_or_default();
+        let Mapping::Indirect { pointers, certain, placed } = &mut recovery.files[file].mapping else { return };
+        let placed = placed.get_or_insert_default();
+        for table in unknown {
+            let page = &self.survey.pages[table.page];
+            placed.put_table(table.level, table.first, PlacedTable { block: page.block, sources: page.sources.clone() });
+        }
+        let without_direct = pointers[..indirect::DIRECT as usize].iter().all(Option::is_none);
+        if !*certain && without_direct && direct.len() == indirect::DIRECT as usize {
+            let found = draft.file(&direct);
+            if let Mapping::Indirect { pointers: found, .. } = found.mapping {
+                pointers[..indirect::DIRECT as usize].copy_from_slice(&found[..indirect::DIRECT as usize]);
+            }
+        }
+    }
+
+    /// Makes lost files of chains, each with its owner where there is one.
+    fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) {
+        let fs = &recovery.fs;
+        let drafts = chains.iter().map(|chain| Draft { fs, survey: self.survey, chain });
+        let drafts: Vec<(Draft, Credence)> = drafts
+            .map(|draft| (draft.credence(), draft))
+            .filter(|(credence, _)| *credence != Credence::None)
+            .map(|(c, d)| (d, c))
+            .collect();
+        if drafts.is_empty() {
+            return;
+        }
+        let mut spare = &self.survey.written - claimed;
+        drafts.iter().for_each(|(draft, _)| spare -= draft.blocks());
+        let mut direct: Vec<Option<Vec<Block>>> = drafts.iter().map(|(draft, _)| draft.blocks_before(&spare)).collect();
+        direct.iter().flatten().flatten().for_each(|block| {
+            spare.remove(block.get());
+        });
+        complete_direct(fs, &mut direct, &spare);
+        let homes: Vec<u64> = drafts.iter().map(|(draft, _)| draft.home()).collect();
+        let owners = owners::find(fs, &homes, &recovery.files, &self.stillness);
+        let emptied =
+            owners.owner.iter().flatten().chain(owners.candidates.iter().flatten().take(1024)).filter_map(|claimant| match claimant {
+                Claimant::Emptied(ino, _) => Some(*ino),
+                Claimant::Dead(_) => None,
+            });
+        let emptied: HashSet<Ino> = emptied.collect();
+        let paths = if emptied.is_empty() { HashMap::new() } else { live_path(fs, &emptied) };
+        let path = |ino: Ino| paths.get(&ino).cloned();
+        let (mut files, mut owned): (Vec<LostFile>, HashSet<usize>) = (vec![], HashSet::new());
+        for (at, (draft, credence)) in drafts.iter().enumerate() {
+            let (owner, candidates) = (&owners.owner[at], &owners.candidates[at]);
+            if *credence == Credence::WithOwner && owner.is_none() && candidates.is_empty() {
+                continue;
+            }
+            let mut file = draft.file(direct[at].as_deref().unwrap_or_default());
+            if let Some(owner) = owner {
+                owner.own(&mut file, &recovery.files, &path);
+                if let Claimant::Dead(at) = owner {
+                    owned.insert(*at);
+                }
+            } else if let Some(orphan) = &mut file.orphan {
+                (orphan.candidates, file.span.ended) = owners::described(candidates, &recovery.files, &path);
+            }
+            files.push(file);
+        }
+        let mut at = 0;
+        recovery.files.retain(|_| {
+            at += 1;
+            !owned.contains(&(at - 1))
+        });
+        recovery.files.append(&mut files);
+    }
+}
+
+impl Recovery {
+    /// Fills the gaps of all files, newest first, from what is `spare`. Whether there was anything to be filled.
+    fn fill_gaps(&mut self, mut spare: RoaringTreemap) -> bool {
+        let mut found: Vec<(FileId, Vec<fill::Piece>)> = vec![];
+        for id in self.ids().filter(|id| self.file(*id).tally.of(Evidence::Unknown) > 0) {
+            for gap in self.gaps(id) {
+                let pieces = fill::fill(&gap, &spare, self.block_size());
+                for piece in &pieces {
+                    spare.remove_range(piece.block.get()..piece.block.plus(piece.length).get());
+                }
+                found.push((id, pieces));
+            }
+        }
+        found.retain(|(_, pieces)| !pieces.is_empty());
+        for (id, pieces) in &found {
+            if let Mapping::Indirect { placed, .. } = &mut self.files[id.0 as usize].mapping {
+                let placed = placed.get_or_insert_default();
+                pieces.iter().for_each(|piece| placed.put_data(piece.first, piece.block, piece.length));
+            }
+        }
+        !found.is_empty()
+    }
+
+    /// Where a file has no pointers behind its direct blocks, and blocks are known on one side at least.
+    fn gaps(&self, id: FileId) -> Vec<fill::Gap> {
+        let mut gaps = vec![];
+        let mut before: Option<Block> = None;
+        let mut runs = self.runs(id).peekable();
+        while let Some(run) = runs.next() {
+            let is_gap = run.evidence == Evidence::Unknown && run.block.is_none() && run.file_block.0 >= indirect::DIRECT;
+            let after = runs.peek().and_then(|next| next.block);
+            if is_gap && (before.is_some() || after.is_some()) {
+                gaps.push(fill::Gap { first: run.file_block, length: run.length, before, after });
+            }
+            before = run.block.map(|block| block.plus(run.length - 1));
+        }
+        gaps
+    }
+}
