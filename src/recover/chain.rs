@@ -8,7 +8,7 @@ use super::table::{Absent, HOLE, Table, UNCERTAIN};
 use crate::format::indirect;
 use crate::fs::{Filesystem, path_to};
 use crate::run::{self, Evidence, Place, Run};
-use crate::units::{Block, FileBlock};
+use crate::units::{Block, FileBlock, Moment};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -146,6 +146,12 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         }
     }
 
+    /// The data block that was placed for a direct pointer.
+    fn placed_at(&self, slot: u64) -> Option<Pointer> {
+        let block = self.placed()?.data(FileBlock(slot))?;
+        Some(Pointer { block, evidence: Evidence::Inferred, since: Moment::NOW })
+    }
+
     /// Whether anything is known of the file blocks under an absent pointer.
     fn is_covered(&self, level: u8, first: u64) -> bool {
         let count = indirect::span(level, self.fs.pointers_per_block());
@@ -204,7 +210,8 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let root = if *certain { HOLE } else { UNCERTAIN };
         let (slot, level) = path_to(at, per)?;
         if level == 0 {
-            let runs = self.runs_of(&pointers[slot..12], root, at);
+            let direct: Vec<Option<Pointer>> = (slot..12).map(|slot| pointers[slot].or_else(|| self.placed_at(slot as u64))).collect();
+            let runs = self.runs_of(&direct, root, at);
             return runs.into_iter().next()?.part(at, end - at.0);
         }
         let (mut first, mut pointer, mut absent) = (indirect::first_file_block(slot, per), pointers[slot], root);
@@ -235,7 +242,9 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let (per, end) = (self.fs.pointers_per_block(), self.file_blocks());
         let mut todo: Vec<(u64, u8, Option<Pointer>)> = vec![];
         for slot in (0..15).rev() {
-            todo.push((indirect::first_file_block(slot, per), (slot as u8).saturating_sub(11), pointers[slot]));
+            let first = indirect::first_file_block(slot, per);
+            let pointer = pointers[slot].or_else(|| if slot < 12 { self.placed_at(first) } else { None });
+            todo.push((first, (slot as u8).saturating_sub(11), pointer));
         }
         while let Some((first, level, pointer)) = todo.pop() {
             if pointer.is_none() && (level == 0 || !self.is_covered(level, first)) {

@@ -5,12 +5,16 @@
 //!   both drivers go on upwards, and what lies between and is not the file's is in use or claimed by others.
 //! * The ext4 driver allocates in chunks that stand on the disk as they stand in the file: block number and file block are congruent
 //!   modulo 4 MiB (`ext4_mb_normalize_request`, fs/ext4/mballoc.c: chunks begin at multiples of their size, up to 8 MiB). Where the
-//!   blocks before and after a gap are so, each spare block between them has one place in the gap only; the order has to fit as well.
+//!   blocks before and after a gap are so, the runs of spare blocks between them tile the gap, but for what was overwritten.
+//! * Where the whole filesystem has exactly as many spare blocks as the gap, they are it, in the order in which the allocators search:
+//!   upwards from the block before, and from the beginning again.
 //! * Else what goes on directly from the block before, and leads directly to the block after; and one run of spare blocks that is
 //!   exactly as long as what then is left.
 
 use crate::units::{Block, FileBlock};
 use roaring::RoaringTreemap;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 /// Consecutive file blocks without pointers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,11 +43,22 @@ pub struct Piece {
 /// Bytes to which the ext4 driver aligns its chunks.
 const CHUNK: u64 = 4 << 20;
 
+/// Blocks of the smallest chunks that it takes for a file of more than 64 KiB.
+const SMALLEST: u64 = 16;
+
+/// Runs between the ends of a gap that are tried; more take too long, since each is held against each.
+const MOST_RUNS: usize = 1024;
+
 /// How far from the ends of a gap a run of spare blocks is looked for that fits exactly, in blocks.
 const REACH: u64 = 1 << 17;
 
 /// The pieces that a gap can be filled with, in the order of the file, apart from each other.
 pub fn fill(gap: &Gap, spare: &RoaringTreemap, block_size: u64) -> Vec<Piece> {
+    if spare.len() == gap.length
+        && let Some(pieces) = in_search_order(gap, spare)
+    {
+        return pieces;
+    }
     if let (Some(before), Some(after)) = (gap.before, gap.after)
         && before < after
     {
@@ -54,8 +69,11 @@ pub fn fill(gap: &Gap, spare: &RoaringTreemap, block_size: u64) -> Vec<Piece> {
         let offset = |block: Block, at: u64| (block.get() % modulus + modulus - at % modulus) % modulus;
         let end = gap.first.0 + gap.length;
         let congruent = gap.first.0.checked_sub(1).map(|at| offset(before, at)) == Some(offset(after, end));
-        if congruent && gap.length <= modulus {
-            return aligned(gap, runs(spare, before.get() + 1, after.get()), offset(after, end), modulus);
+        if congruent {
+            let pieces = tiled(gap, before, after, &runs(spare, before.get() + 1, after.get()), modulus);
+            if !pieces.is_empty() {
+                return pieces;
+            }
         }
     }
     adjacent(gap, spare)
@@ -75,6 +93,28 @@ fn runs(spare: &RoaringTreemap, start: u64, end: u64) -> Vec<(u64, u64)> {
     runs
 }
 
+/// All spare blocks, upwards from the block before, or so that they end at the block after. `None` where more than one run lies apart
+/// from both ends, so that their order is a guess, unless all stand as the ext4 driver's smallest chunks do.
+fn in_search_order(gap: &Gap, spare: &RoaringTreemap) -> Option<Vec<Piece>> {
+    let from = gap.before.or(gap.after)?;
+    let (below, above): (Vec<_>, Vec<_>) = runs(spare, 1, u64::MAX).into_iter().partition(|(start, _)| *start < from.get());
+    let pieces = in_order(gap.first, above.into_iter().chain(below).collect());
+    let apart = |piece: &&Piece| {
+        let goes_on = gap.before.is_some_and(|before| before.plus(1) == piece.block);
+        let leads = gap.after == Some(piece.block.plus(piece.length));
+        !goes_on && !leads
+    };
+    let chunked = |piece: &Piece| piece.first.0 < SMALLEST || piece.block.get() % SMALLEST == piece.first.0 % SMALLEST;
+    (pieces.iter().filter(apart).count() <= 1 || pieces.iter().all(chunked)).then_some(pieces)
+}
+
+/// Pieces for the end of a file of which only the beginning of the gap is known, and at most how long it is: what goes on from the block
+/// before, or all spare blocks of the filesystem where they are not more than that.
+pub fn fill_end(gap: &Gap, spare: &RoaringTreemap) -> Vec<Piece> {
+    let all = if spare.len() <= gap.length { in_search_order(gap, spare) } else { None };
+    all.unwrap_or_else(|| adjacent(gap, spare))
+}
+
 fn in_order(first: FileBlock, runs: Vec<(u64, u64)>) -> Vec<Piece> {
     let mut at = first;
     let piece = |(start, length): (u64, u64)| {
@@ -85,43 +125,72 @@ fn in_order(first: FileBlock, runs: Vec<(u64, u64)>) -> Vec<Piece> {
     runs.into_iter().filter_map(piece).collect()
 }
 
-/// Puts runs where `block - offset` and the file block are congruent; of runs that are out of order, or in each other's place, the
-/// shorter ones are left out.
-fn aligned(gap: &Gap, runs: Vec<(u64, u64)>, offset: u64, modulus: u64) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = vec![];
-    for (mut start, mut length) in runs {
-        while length > 0 {
-            let place = (start % modulus + 2 * modulus - offset - gap.first.0 % modulus) % modulus;
-            // Up to the end of the gap, or up to where the place wraps around to its beginning.
-            let part = length.min(modulus - place);
-            let inside = part.min(gap.length.saturating_sub(place));
-            if let (Some(block), 1..) = (Block::new(start), inside) {
-                pieces.push(Piece { first: gap.first.plus(place), block, length: inside });
-            }
-            (start, length) = (start + part, length - part);
-        }
-    }
-    heaviest_order(&pieces)
+/// A way through the runs: where a run can stand in the file, and how that came about.
+#[derive(Clone, Copy)]
+struct Step {
+    /// Blocks that are placed up to and with this run.
+    placed: u64,
+    /// The node before, and where it stands.
+    from: (usize, u64),
+    /// Whether another way places as many.
+    tied: bool,
 }
 
-/// Of pieces in the order of the disk those that are in the order of the file too and hold most blocks. A piece that begins
-/// before the one before it ends is out of order.
-fn heaviest_order(pieces: &[Piece]) -> Vec<Piece> {
-    // Most blocks of a sequence that ends with each piece, and the piece before it there.
-    let mut best: Vec<(u64, Option<usize>)> = vec![];
-    for (at, piece) in pieces.iter().enumerate() {
-        let fits = |earlier: &usize| pieces[*earlier].first.plus(pieces[*earlier].length) <= piece.first;
-        let before = (0..at).filter(fits).max_by_key(|earlier| best[*earlier].0);
-        best.push((before.map_or(0, |before| best[before].0) + piece.length, before));
+/// Places runs between the two ends so that most blocks find a place: each congruent, in the order of the disk, and apart from each
+/// other by no more than the blocks between them that are in use now, which can have been the file's. The way has to lead exactly to
+/// the end; nothing is placed if several do that equally well.
+fn tiled(gap: &Gap, before: Block, after: Block, runs: &[(u64, u64)], modulus: u64) -> Vec<Piece> {
+    let end = gap.first.0 + gap.length;
+    if runs.len() > MOST_RUNS {
+        return vec![];
     }
-    let mut chosen = vec![];
-    let mut at = (0..pieces.len()).max_by_key(|at| best[*at].0);
-    while let Some(piece) = at {
-        chosen.push(pieces[piece]);
-        at = best[piece].1;
+    let offset = (after.get() % modulus + modulus - end % modulus) % modulus;
+    // The ends are nodes without blocks.
+    let mut nodes = vec![(before.get() + 1, 0)];
+    nodes.extend(runs);
+    nodes.push((after.get(), 0));
+    let mut ways: Vec<BTreeMap<u64, Step>> = vec![BTreeMap::new(); nodes.len()];
+    ways[0].insert(gap.first.0, Step { placed: 0, from: (0, 0), tied: false });
+    let mut spare_before: Vec<u64> = vec![0];
+    nodes.iter().for_each(|(_, length)| spare_before.push(spare_before[spare_before.len() - 1] + length));
+    for at in 1..nodes.len() {
+        let (start, length) = nodes[at];
+        let residue = (start % modulus + modulus - offset) % modulus;
+        let mut here: BTreeMap<u64, Step> = BTreeMap::new();
+        for (from, ways) in ways[..at].iter().enumerate() {
+            let (from_start, from_length) = nodes[from];
+            // What lies between, less the spare blocks there, which then are not the file's.
+            let in_use = (start - from_start - from_length).saturating_sub(spare_before[at] - spare_before[from + 1]);
+            for (place, step) in ways {
+                let least = place + from_length;
+                let mut next = least + (residue + modulus - least % modulus) % modulus;
+                while next - least <= in_use && next + length <= end {
+                    let way = Step { placed: step.placed + length, from: (from, *place), tied: step.tied };
+                    here.entry(next)
+                        .and_modify(|known| match known.placed.cmp(&way.placed) {
+                            Ordering::Less => *known = way,
+                            Ordering::Equal => known.tied = true,
+                            Ordering::Greater => {}
+                        })
+                        .or_insert(way);
+                    next += modulus;
+                }
+            }
+        }
+        ways[at] = here;
     }
-    chosen.reverse();
-    chosen
+    let last = nodes.len() - 1;
+    let mut pieces = vec![];
+    let (mut node, mut place) = (last, end);
+    while node != 0 {
+        let Some(step) = ways[node].get(&place).filter(|step| !step.tied) else { return vec![] };
+        if let (Some(block), 1..) = (Block::new(nodes[node].0), nodes[node].1) {
+            pieces.push(Piece { first: FileBlock(place), block, length: nodes[node].1 });
+        }
+        (node, place) = step.from;
+    }
+    pieces.reverse();
+    pieces
 }
 
 /// What goes on from the block before and leads to the block after, and one run that fits exactly between.
@@ -186,10 +255,20 @@ mod tests {
     }
 
     #[test]
+    fn all_that_is_left_is_the_gap() {
+        assert_eq!(filled((12, 10, 100, 27), &[101..105, 25..27, 7..11]), [(12, 101, 4), (16, 7, 4), (20, 25, 2)]);
+        assert_eq!(filled((0, 10, 0, 27), &[110..114, 25..27, 7..11]), [(0, 110, 4), (4, 7, 4), (8, 25, 2)]);
+        assert_eq!(filled((100, 10, 95, 30), &[110..114, 25..27, 7..11]), []);
+    }
+
+    #[test]
     fn chunks_stand_as_in_the_file() {
         // As measured: file block 2060 at 10252, 2147 at 12387, 2679 at 17015, with a stranger in between.
         let found = filled((2060, 1024, 10251, 17420), &[10252..10339, 12387..12900, 13000..13003, 17015..17420]);
         assert_eq!(found, [(2060, 10252, 87), (2147, 12387, 513), (2679, 17015, 405)]);
+        // Two INDs lost: 2,048 file blocks, the last 600 of them overwritten where they stood.
+        let found = filled((2060, 2048, 10251, 71692), &[10252..10339, 12387..12919, 17015..17844, 25000..25100]);
+        assert_eq!(found, [(2060, 10252, 87), (2147, 12387, 532), (2679, 17015, 829)]);
     }
 
     #[test]

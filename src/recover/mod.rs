@@ -7,6 +7,7 @@ mod fate;
 pub mod file;
 mod fill;
 mod folders;
+mod gaps;
 pub mod hint;
 mod history;
 pub mod info;
@@ -110,7 +111,7 @@ impl Recovery {
         let paths = names::paths(&recovery, &inodes, progress);
         recovery.files.iter_mut().zip(paths).for_each(|(file, paths)| file.paths = paths);
         progress.step("joining chains", 0, 0);
-        Rebuild { survey: &survey, known, stillness, progress }.run(&mut recovery, claimed);
+        Rebuild { survey: &survey, known, stillness, progress, ends: HashMap::new() }.run(&mut recovery, claimed);
         recovery.finish();
         Ok(recovery)
     }

@@ -2,14 +2,14 @@
 
 use super::chains::{Credence, Draft, complete_direct};
 use super::claims::{self, Seen};
+use super::gaps::Ends;
 use super::names::live_path;
 use super::owners::{self, Claimant};
 use super::stillness::Stillness;
-use super::{FileId, LostFile, Mapping, Pieces, PlacedTable, Progress, Recovery, fill, sort};
+use super::{LostFile, Mapping, Pieces, PlacedTable, Progress, Recovery, sort};
 use crate::forest::{self, Chain, Table};
 use crate::format::indirect;
 use crate::fs::lock;
-use crate::run::Evidence;
 use crate::scan::Survey;
 use crate::units::{Block, FileBlock, Ino};
 use roaring::RoaringTreemap;
@@ -58,6 +58,8 @@ pub struct Rebuild<'a> {
     pub stillness: Stillness,
     /// Told how far it is.
     pub progress: &'a dyn Progress,
+    /// For files by their index: the first file block of a last IND that is named but lost.
+    pub ends: HashMap<usize, FileBlock>,
 }
 
 impl Rebuild<'_> {
@@ -73,15 +75,18 @@ impl Rebuild<'_> {
         self.add(recovery, &chains, &claimed);
         sort(&mut recovery.files);
         let claimed = self.settle(recovery);
-        if recovery.fill_gaps(&self.survey.written - &claimed) {
+        let ends = std::mem::take(&mut self.ends);
+        if recovery.fill_gaps(&self.survey.written - &claimed, &ends) {
             self.settle(recovery);
         }
     }
 
     fn settle(&mut self, recovery: &mut Recovery) -> RoaringTreemap {
         self.stillness.forget_owned(&recovery.files);
+        let mut ends = Ends::default();
         let (verdicts, claimed) =
-            claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, &mut |_| {}, self.progress);
+            claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, &mut |seen| ends.see(seen), self.progress);
+        self.ends = ends.ends;
         recovery.verdicts = verdicts;
         *lock(&recovery.pieces) = Pieces::default();
         claimed
@@ -175,45 +180,5 @@ impl Rebuild<'_> {
             !owned.contains(&(at - 1))
         });
         recovery.files.append(&mut files);
-    }
-}
-
-impl Recovery {
-    /// Fills the gaps of all files, newest first, from what is `spare`. Whether there was anything to be filled.
-    fn fill_gaps(&mut self, mut spare: RoaringTreemap) -> bool {
-        let mut found: Vec<(FileId, Vec<fill::Piece>)> = vec![];
-        for id in self.ids().filter(|id| self.file(*id).tally.of(Evidence::Unknown) > 0) {
-            for gap in self.gaps(id) {
-                let pieces = fill::fill(&gap, &spare, self.block_size());
-                for piece in &pieces {
-                    spare.remove_range(piece.block.get()..piece.block.plus(piece.length).get());
-                }
-                found.push((id, pieces));
-            }
-        }
-        found.retain(|(_, pieces)| !pieces.is_empty());
-        for (id, pieces) in &found {
-            if let Mapping::Indirect { placed, .. } = &mut self.files[id.0 as usize].mapping {
-                let placed = placed.get_or_insert_default();
-                pieces.iter().for_each(|piece| placed.put_data(piece.first, piece.block, piece.length));
-            }
-        }
-        !found.is_empty()
-    }
-
-    /// Where a file has no pointers behind its direct blocks, and blocks are known on one side at least.
-    fn gaps(&self, id: FileId) -> Vec<fill::Gap> {
-        let mut gaps = vec![];
-        let mut before: Option<Block> = None;
-        let mut runs = self.runs(id).peekable();
-        while let Some(run) = runs.next() {
-            let is_gap = run.evidence == Evidence::Unknown && run.block.is_none() && run.file_block.0 >= indirect::DIRECT;
-            let after = runs.peek().and_then(|next| next.block);
-            if is_gap && (before.is_some() || after.is_some()) {
-                gaps.push(fill::Gap { first: run.file_block, length: run.length, before, after });
-            }
-            before = run.block.map(|block| block.plus(run.length - 1));
-        }
-        gaps
     }
 }

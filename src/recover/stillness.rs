@@ -2,7 +2,7 @@
 //! journal tells nothing.
 
 use super::chain::Since;
-use super::file::{Kind, LostFile};
+use super::file::{Kind, LostFile, Time};
 use super::inodes::Inodes;
 use crate::format::indirect;
 use crate::format::inode::{Inode, S_IFREG};
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 pub struct Stillness {
     /// The last time that a file came, went or was written, in seconds since 1970.
     last_change: i64,
-    /// How many files were made in each hour since 1970 that are in use.
+    /// How many files were made in each hour since 1970 that may stand in the place of one that came and went unseen.
     births: BTreeMap<i64, usize>,
     /// When files were deleted that left no trace of where they were, sorted, in seconds since 1970.
     deaths: Vec<i64>,
@@ -23,7 +23,7 @@ pub struct Stillness {
     pub emptied: Vec<(Ino, Inode)>,
 }
 
-/// One in so many files that were made since is taken to stand in the place of one that came and went unseen.
+/// Where inodes do not tell when they were made, one in so many files written since is taken to stand in the place of another.
 const REUSED: usize = 16;
 
 /// Births are counted by the hour, so that memory does not grow with the number of inodes.
@@ -33,12 +33,21 @@ impl Stillness {
     /// Looks at all inodes in use. `files` are what was lost; those among them without a trace count as unseen.
     pub fn observe(fs: &Filesystem, files: &[LostFile]) -> Stillness {
         let mut stillness = Stillness::default();
+        let per_group = fs.geometry().superblock.inodes_per_group.max(1);
+        let (mut group, mut born_in_group): (u32, Vec<Time>) = (0, vec![]);
+        let mut written: BTreeMap<i64, usize> = BTreeMap::new();
         Inodes::each_live(fs, &mut |ino, inode| {
             if ino.0 < fs.geometry().superblock.first_ino.0 && ino != Ino::ROOT {
                 return;
             }
-            let born = inode.crtime.unwrap_or(if inode.is_dir() { inode.ctime } else { inode.mtime });
-            *stillness.births.entry(born.seconds / HOUR).or_default() += 1;
+            if (ino.0 - 1) / per_group != group {
+                stillness.count_births(&std::mem::take(&mut born_in_group));
+                group = (ino.0 - 1) / per_group;
+            }
+            match inode.crtime {
+                Some(crtime) => born_in_group.push(crtime),
+                None => *written.entry(inode.mtime.seconds / HOUR).or_default() += 1,
+            }
             // Each file that comes or goes changes its folder, and a rename or chmod of the folder itself does no harm here.
             let change = if inode.is_dir() { inode.ctime } else { inode.mtime };
             stillness.last_change = stillness.last_change.max(change.seconds);
@@ -50,8 +59,25 @@ impl Stillness {
                 stillness.emptied.push((ino, inode));
             }
         });
+        stillness.count_births(&born_in_group);
+        for (hour, count) in written {
+            *stillness.births.entry(hour).or_default() += count / REUSED;
+        }
         stillness.forget_owned(files);
         stillness
+    }
+
+    /// Counts which inodes of a group took a number that was free again. Free numbers are given out from the lowest on
+    /// (`find_next_zero_bit` in `ext3_new_inode`), so whoever is younger than one with a higher number came into a place that had been
+    /// left. `born` are the times in the order of the numbers.
+    fn count_births(&mut self, born: &[Time]) {
+        let mut earliest = None::<Time>;
+        for time in born.iter().rev() {
+            if earliest.is_some_and(|earliest| earliest < *time) {
+                *self.births.entry(time.seconds / HOUR).or_default() += 1;
+            }
+            earliest = Some(earliest.map_or(*time, |earliest| earliest.min(*time)));
+        }
     }
 
     /// Counts the files anew that left no trace.
@@ -70,7 +96,7 @@ impl Stillness {
         let deaths = self.deaths.len() - ended.map_or(0, |ended| self.deaths.partition_point(|time| *time <= ended));
         let births: usize = self.births.range(ended.map_or(i64::MIN, |ended| ended / HOUR)..).map(|(_, count)| count).sum();
         // A file that left no indirect block behind, neither in use nor free, had no more than the direct blocks.
-        let unseen = deaths + births / REUSED;
+        let unseen = deaths + births;
         let most = unseen as u64 * indirect::DIRECT;
         let blocks = file.size.div_ceil(fs.block_size());
         let few = most * 100 <= blocks;
