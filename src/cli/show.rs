@@ -28,7 +28,10 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<()> {
     let selected = select(&tree, &args.file)?;
     let path = shown(&selected.mount_path);
     let id = selected.file.ok_or_else(|| {
-        Error::NotFound(format!("{}: this folder was not lost; `undelfs list --path` lists what was lost from it", quote(path)))
+        Error::NotFound(match tree.body(selected.node) {
+            Some(_) => format!("{}: free space, which is no lost file", quote(path)),
+            None => format!("{}: this folder was not lost; `undelfs list --path` lists what was lost from it", quote(path)),
+        })
     })?;
     let mut output = Output::new(global);
     let written = if args.map.is_some() {
