@@ -8,6 +8,7 @@ mod list;
 mod messages;
 mod mount;
 mod options;
+mod orphan;
 mod progress;
 mod select;
 mod show;

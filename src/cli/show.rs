@@ -1,9 +1,9 @@
 //! `undelfs show`: what is known of one lost file.
 
 use super::args::{Global, ShowArgs};
-use super::open;
 use super::select::{select, shown};
 use super::terminal::{self, Output, count, quote};
+use super::{open, orphan};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -63,6 +63,7 @@ fn text(tree: &Tree, id: FileId, all: bool, output: &mut Output) -> io::Result<(
     output.out.write_all(&title)?;
     output.out.write_all(b"\n")?;
     facts(tree, id, output)?;
+    orphan::show(tree, id, output)?;
 
     writeln!(output.out, "\n{}", output.heading("How it is known"))?;
     for evidence in Evidence::ALL {
