@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use undelfs::image::ImageOptions;
 use undelfs::recover::{OpenOptions, Recovery, Segment};
+use undelfs::run::Place;
 use undelfs::tree::Source;
 use undelfs::units::Block;
 
@@ -122,4 +123,20 @@ fn a_truncated_image() {
     let recovery = open(ImageOptions::new(&path), false);
     assert_eq!(recovery.filesystem_bytes(), 128 << 20);
     assert!(found(&recovery).last().is_some_and(|last| (last + 1) * 4096 <= cut));
+}
+
+/// What a lost file shows is not also among what none explains.
+#[test]
+fn nothing_is_shown_twice() {
+    for name in ["nameless", "wrapped", "blk1k"] {
+        let recovery = open(ImageOptions::new(image(name, &[])), true);
+        assert!(!recovery.files().is_empty());
+        for id in recovery.ids() {
+            for run in recovery.runs(id).filter(|run| run.evidence.is_data() && run.place == Place::Home) {
+                let Some(first) = run.block else { continue };
+                let claimed = recovery.claimed().contains_range(first.get()..first.plus(run.length).get());
+                assert!(claimed, "{name}: {run:?} of {:?}", recovery.file(id).orphan);
+            }
+        }
+    }
 }
