@@ -125,14 +125,14 @@ mod tests {
 
     #[test]
     fn runs_of_free_bits() {
-        let bitmap = [0b0000_0111, 0xff, 0xff, 0b1111_1110, 0, 0, 0b1000_0000];
+        let bitmap = [0b0000_0111, 0xff, 0xff, 0xff, 0b1111_1110, 0, 0b1000_0000];
         for (within, expected) in [
             (0..56, Some(3..8)),
             (5..56, Some(5..8)),
             (5..7, Some(5..7)),
-            (8..56, Some(24..25)),
-            (25..56, Some(32..55)),
-            (33..34, Some(33..34)),
+            (8..56, Some(32..33)),
+            (33..56, Some(40..55)),
+            (41..42, Some(41..42)),
             (55..56, None),
             (8..24, None),
             (9..9, None),
