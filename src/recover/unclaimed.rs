@@ -84,7 +84,7 @@ fn free_run(bitmap: &[u8], within: Range<usize>) -> Option<Range<usize>> {
     let next = |mut at: usize, set: bool| {
         let skip = if set { 0 } else { 0xff };
         while at < within.end && test_bit(bitmap, at) != set {
-            at += if at % 8 == 0 && bitmap.get(at / 8) == Some(&skip) { 8 } else { 1 };
+            at += if at.is_multiple_of(8) && bitmap.get(at / 8) == Some(&skip) { 8 } else { 1 };
         }
         at.min(within.end)
     };
