@@ -5,6 +5,7 @@ use crate::format::group::GroupDescriptor;
 use crate::format::superblock::{self, Superblock, compat, incompat};
 use crate::image::Image;
 use crate::units::{Block, Ino};
+use std::ops::Range;
 
 /// Where everything lies: superblock and group descriptors.
 pub struct Geometry {
@@ -131,12 +132,35 @@ impl Geometry {
         let number = sb.group_of(block);
         let within = block.get() - sb.group_start(number);
         let bitmap = |group: &GroupDescriptor| group.block_bitmap == block || group.inode_bitmap == block;
-        let meta_bg = sb.incompat & incompat::META_BG != 0;
-        let table = match meta_bg {
+        self.group(number).is_some_and(bitmap) || sb.has_backup(number) && within <= self.descriptor_blocks()
+    }
+
+    /// The metadata that lies in a group, as sorted ranges of block numbers, which may overlap: what [`Geometry::is_metadata`] says block
+    /// by block. The bitmap of a group that was never written to does not have it (`BLOCK_UNINIT`).
+    pub fn metadata_in(&self, number: u64) -> Vec<Range<u64>> {
+        let sb = &self.superblock;
+        let (start, end) = (sb.group_start(number), sb.group_start(number).saturating_add(sb.blocks_per_group));
+        let length = self.table_blocks();
+        let first = self.tables.partition_point(|(table, _)| table.get().saturating_add(length) <= start);
+        let tables = self.tables[first..].iter().map(|(table, _)| table.get()).take_while(|table| *table < end);
+        let mut ranges: Vec<Range<u64>> = tables.map(|table| table..table.saturating_add(length)).collect();
+        if let Some(group) = self.group(number) {
+            ranges.extend([group.block_bitmap, group.inode_bitmap].map(|block| block.get()..block.get() + 1));
+        }
+        if sb.has_backup(number) {
+            ranges.push(start..start + 1 + self.descriptor_blocks());
+        }
+        ranges.sort_by_key(|range| range.start);
+        ranges
+    }
+
+    /// Blocks behind a superblock that hold group descriptors, or are kept for them.
+    fn descriptor_blocks(&self) -> u64 {
+        let sb = &self.superblock;
+        match sb.incompat & incompat::META_BG != 0 {
             false => (self.groups.len() as u64).div_ceil(sb.descriptors_per_block()) + sb.reserved_gdt_blocks,
             true => sb.first_meta_bg.min(1),
-        };
-        self.group(number).is_some_and(bitmap) || sb.has_backup(number) && within <= table
+        }
     }
 }
 

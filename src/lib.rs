@@ -19,7 +19,8 @@
 //! * [`recover`] finds what was lost. Copies of an inode over time become lives, lives end in losses (`history`), each a
 //!   [`recover::LostFile`] with pointers. `chain` follows pointers through indirect blocks, merging their copies, and asks for
 //!   each block what became of it: `reuse` from bitmaps, copies and revokes, `claims` from the other lost files. `folders` and
-//!   `names` follow folder entries through time to paths. `read` turns it into bytes.
+//!   `names` follow folder entries through time to paths. `read` turns it into bytes, `unclaimed` what
+//!   none of them claims of free space.
 //! * [`content`] knows formats of files by their bytes alone: kind, length, and which block comes next. It knows no image and no block numbers.
 //! * [`run`] is the currency between all of them: file block, physical block, length, [`run::Evidence`].
 //!   "Where are a file's blocks" has one answer, [`recover::Recovery::run_at`]; what is mapped in another way (extents, chains

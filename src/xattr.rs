@@ -5,38 +5,24 @@ use crate::recover::file::{FileId, LostFile};
 use crate::report::{Bytes, Gap, fraction, missing_ranges};
 use std::fmt::Write;
 
-/// Attributes that every file has stand in the middle, so that each set of names is a slice of one of two lists.
-const WITH_DELETED: [&str; 9] = [
-    "user.undelfs.path",
-    "user.undelfs.deleted",
-    "user.undelfs.state",
-    "user.undelfs.recovered",
-    "user.undelfs.evidence",
-    "user.undelfs.missing",
-    "user.undelfs.runs",
-    "user.undelfs.inode",
-    "user.undelfs.generation",
-];
-const WITHOUT_DELETED: [&str; 8] = [
-    "user.undelfs.path",
-    "user.undelfs.state",
-    "user.undelfs.recovered",
-    "user.undelfs.evidence",
-    "user.undelfs.missing",
-    "user.undelfs.runs",
-    "user.undelfs.inode",
-    "user.undelfs.generation",
-];
-
 /// The kernel hands out no value beyond 64 KiB (`XATTR_SIZE_MAX`); the rest is room for the closing entry.
 const MISSING_MAX: usize = 60 << 10;
 
 /// The attributes that a file has: all but those that nothing is known of.
-pub fn names(file: &LostFile) -> &'static [&'static str] {
-    let all: &[&str] = if file.deleted.is_some() { &WITH_DELETED } else { &WITHOUT_DELETED };
-    let first = usize::from(file.paths.is_empty());
-    let unknown = usize::from(file.generation.is_none()) + usize::from(file.ino.is_none());
-    &all[first..all.len() - unknown]
+pub fn names(file: &LostFile) -> impl Iterator<Item = &'static str> {
+    let all = [
+        ("user.undelfs.path", !file.paths.is_empty()),
+        ("user.undelfs.deleted", file.deleted.is_some()),
+        ("user.undelfs.state", true),
+        ("user.undelfs.recovered", true),
+        ("user.undelfs.evidence", true),
+        ("user.undelfs.missing", true),
+        ("user.undelfs.runs", true),
+        ("user.undelfs.inode", file.ino.is_some()),
+        ("user.undelfs.generation", file.generation.is_some()),
+        ("user.undelfs.chain", file.orphan.is_some()),
+    ];
+    all.into_iter().filter(|(_, known)| *known).map(|(name, _)| name)
 }
 
 /// The value of one attribute; `None` where the file has none of that name.
@@ -52,6 +38,7 @@ pub fn value(recovery: &Recovery, id: FileId, name: &[u8]) -> Option<Vec<u8>> {
         b"runs" => file.tally.runs.to_string(),
         b"inode" => file.ino?.to_string(),
         b"generation" => file.generation?.0.to_string(),
+        b"chain" => file.orphan.as_ref()?.top.to_string(),
         _ => return None,
     };
     Some(text.into_bytes())
@@ -79,9 +66,11 @@ fn missing(mut left: u64, mut gaps: impl Iterator<Item = Gap>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recover::Orphan;
     use crate::recover::file::Time;
     use crate::report::tests::lost_file;
     use crate::run::Evidence;
+    use crate::units::Block;
     use serde_json::{Value, json};
 
     fn gaps(count: u64) -> impl Iterator<Item = Gap> {
@@ -102,7 +91,7 @@ mod tests {
     #[test]
     fn only_what_is_known_is_named() {
         let mut file = lost_file(0, [0; 7]);
-        let all = |file: &LostFile| names(file).iter().map(|name| name.trim_start_matches("user.undelfs.")).collect::<Vec<_>>();
+        let all = |file: &LostFile| names(file).map(|name| name.trim_start_matches("user.undelfs.")).collect::<Vec<_>>();
         let always = ["state", "recovered", "evidence", "missing", "runs"];
         assert_eq!(all(&file), always);
         file.deleted = Some(Time::default());
@@ -112,6 +101,9 @@ mod tests {
         file.generation = Some(crate::units::Generation(1));
         assert_eq!(all(&file), [&["path", "deleted"][..], &always, &["inode", "generation"]].concat());
         file.deleted = None;
-        assert_eq!(all(&file), [&["path"][..], &always, &["inode", "generation"]].concat());
+        file.orphan = Block::new(4711).map(|top| Orphan { top, candidates: vec![] });
+        assert_eq!(all(&file), [&["path"][..], &always, &["inode", "generation", "chain"]].concat());
+        (file.ino, file.generation) = (None, None);
+        assert_eq!(all(&file), [&["path"][..], &always, &["chain"]].concat());
     }
 }

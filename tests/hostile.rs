@@ -47,6 +47,7 @@ fn use_all(path: &Path) {
     recovery.info();
     let tree = Tree::build(Arc::new(recovery));
     let recovery = tree.recovery();
+    assert!(tree.unclaimed_bytes() <= recovery.image().len());
     let mut buffer = vec![0; 10_000];
     for id in recovery.ids() {
         let size = recovery.file(id).size;

@@ -1,11 +1,13 @@
 //! The command line, as `undelfs --help` shows it.
 
-use super::values;
-use clap::builder::Styles;
+use super::{hint, values};
+use clap::builder::{OsStringValueParser, Styles, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use undelfs::recover::Hint;
 
 /// Shows the files that were lost from an ext2/3 filesystem, deleted or truncated, as ordinary files.
 ///
@@ -83,6 +85,30 @@ pub struct ImageArgs {
     /// Read a device although it is mounted read-write (with copy: also replace existing files)
     #[arg(long, help_heading = "Image options")]
     pub force: bool,
+    #[command(flatten)]
+    pub recovery: RecoveryArgs,
+}
+
+/// How to look for what was lost.
+#[derive(Args, Debug)]
+pub struct RecoveryArgs {
+    /// What you know of a lost file: path=, inode=, size= (also 10G), deleted= (2026-01-23, '2026-01-23 10:00' or RFC 3339), any of them;
+    /// a comma in a path is written \, (repeatable)
+    #[arg(long, value_name = "NAME=VALUE,…", value_parser = OsStringValueParser::new().try_map(|text| hint::parse(text.as_bytes())), help_heading = "Recovery options")]
+    pub hint: Vec<Hint>,
+    /// Whether to look through free space for files whose inode is gone; without it, only files that the journal remembers are found
+    #[arg(long, value_name = "WHEN", default_value = "auto", hide_default_value = true, help_heading = "Recovery options")]
+    pub scan: Scan,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scan {
+    /// Where nothing is known yet, before anything is shown
+    Auto,
+    /// Before anything is shown
+    Wait,
+    /// Not at all
+    No,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -151,7 +177,7 @@ pub struct ListArgs {
 pub struct ShowArgs {
     #[command(flatten)]
     pub image: ImageArgs,
-    /// Lost file: its path as under by-path/ in the mount, or inode:N, or inode:N@VERSION
+    /// Lost file: its path as under by-path/ in the mount, or inode:N, or inode:N@VERSION, or chain:BLOCK
     pub file: OsString,
     /// Write JSON, with every range
     #[arg(long)]
@@ -174,7 +200,8 @@ pub enum MapFormat {
 pub struct CopyArgs {
     #[command(flatten)]
     pub image: ImageArgs,
-    /// Lost files or folders: paths as under by-path/ in the mount ('/' for all), or inode:N, or inode:N@VERSION
+    /// Lost files or folders: paths as under by-path/ in the mount ('/' for all), or inode:N, or inode:N@VERSION, or chain:BLOCK; or
+    /// unclaimed.img
     #[arg(required = true, num_args = 1..)]
     pub file: Vec<OsString>,
     /// Where to: a folder (made if need be), or for one file also its new name

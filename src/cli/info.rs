@@ -65,11 +65,12 @@ fn text(image: &str, info: &Info, lost: &Totals, output: &mut Output) -> io::Res
         None => section(output, "Journal", &[("", "none that can be read".into())])?,
     }
     let files = format!("{}: {} complete, {} partial, {} empty", lost.files, lost.complete, lost.partial, lost.empty);
-    section(
-        output,
-        "Lost files",
-        &[("found", files), ("size", size(lost.size)), ("there", size(lost.recovered)), ("missing", size(lost.missing))],
-    )?;
+    let orphans = match lost.orphans {
+        0 => None,
+        orphans => Some(("orphans", format!("{orphans} of them, whose inode is gone"))),
+    };
+    let sums = [("size", size(lost.size)), ("there", size(lost.recovered)), ("missing", size(lost.missing))];
+    section(output, "Lost files", &[("found", files)].into_iter().chain(orphans).chain(sums).collect::<Vec<_>>())?;
     if !info.damage.is_empty() {
         let rows: Vec<(&str, String)> = info.damage.iter().map(|damage| ("", terminal::line(damage).into_owned())).collect();
         section(output, "Damage", &rows)?;

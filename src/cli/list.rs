@@ -22,7 +22,7 @@ pub fn run(args: &ListArgs, global: &Global) -> Result<()> {
     let tree = open(&args.image, global)?;
     let recovery = tree.recovery();
     let mut ids = report::in_order(recovery);
-    ids.retain(|id| filter.passes(recovery.file(*id)));
+    ids.retain(|id| filter.passes(recovery.file(*id), || [b"/", &tree.mount_path(*id)[..]].concat()));
 
     let mut output = Output::new(global);
     let written = if args.json {
@@ -115,10 +115,11 @@ impl<'a> Filter<'a> {
         !path.is_empty() || deleted_after.is_some() || deleted_before.is_some() || min_size.is_some() || *complete
     }
 
-    fn passes(&self, file: &LostFile) -> bool {
+    /// `mount_path` tells where a file without a path is shown, from the mount's root on.
+    fn passes(&self, file: &LostFile, mount_path: impl Fn() -> Vec<u8>) -> bool {
         let ListArgs { path, deleted_after, deleted_before, min_size, complete, .. } = self.args;
         let deleted = file.deleted.map(|time| time.timestamp());
-        (path.is_empty() || file.paths.iter().any(|path| self.matches(path)))
+        (path.is_empty() || file.paths.iter().any(|path| self.matches(path)) || file.paths.is_empty() && self.matches(&mount_path()))
             && deleted_after.is_none_or(|limit| deleted.is_some_and(|time| time >= limit))
             && deleted_before.is_none_or(|limit| deleted.is_some_and(|time| time < limit))
             && min_size.is_none_or(|limit| file.size >= limit)

@@ -2,18 +2,20 @@
 
 mod args;
 mod copy;
+mod hint;
 mod info;
 mod list;
 mod messages;
 mod mount;
 mod options;
+mod orphan;
 mod progress;
 mod select;
 mod show;
 mod terminal;
 mod values;
 
-use args::{Command, CommandLine, Global, ImageArgs};
+use args::{Command, CommandLine, Global, ImageArgs, Scan};
 use progress::Meter;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -83,7 +85,9 @@ fn open(args: &ImageArgs, global: &Global) -> Result<Arc<Tree>> {
     }
     messages::start(global)?;
     let meter = Meter::new(global);
-    let recovery = Recovery::open(&OpenOptions { superblock: args.superblock, ..OpenOptions::new(image) }, &meter);
+    let options =
+        OpenOptions { image, superblock: args.superblock, scan: args.recovery.scan != Scan::No, hints: args.recovery.hint.clone() };
+    let recovery = Recovery::open(&options, &meter);
     meter.finish();
     Ok(Arc::new(Tree::build(Arc::new(recovery?))))
 }

@@ -1,7 +1,7 @@
 //! The options of undelfs that stand behind `-o`, since fstab has no other place for them.
 
-use super::args::{Io, Missing, MountArgs};
-use super::values;
+use super::args::{Io, Missing, MountArgs, Scan};
+use super::{hint, values};
 use clap::ValueEnum;
 use undelfs::{Error, Result};
 
@@ -39,6 +39,8 @@ fn take(word: &str, args: &mut MountArgs) -> Result<bool> {
         "mapfile" => image.mapfile = Some(text()?.into()),
         "journal" => image.journal = Some(text()?.into()),
         "io" => image.io = Io::from_str(text()?, false).map_err(|_| wrong("map and pread are known"))?,
+        "hint" => image.recovery.hint.push(hint::parse(text()?.as_bytes()).map_err(|why| wrong(&why))?),
+        "scan" => image.recovery.scan = Scan::from_str(text()?, false).map_err(|_| wrong("auto, wait and no are known"))?,
         "missing" => args.missing = Missing::from_str(text()?, false).map_err(|_| wrong("zero and error are known"))?,
         "force" if value.is_none() => image.force = true,
         _ => return Ok(false),
@@ -83,18 +85,31 @@ mod tests {
     #[test]
     fn ours_are_told_from_those_of_fuse() {
         let text = "rw,nosuid,uid=1000,partition=1,partition=2,offset=63s,fsname=a\\,b\\\\c,missing=error,io=pread,mapfile=/a\\,b,journal=/dev/sdc1,\
-                    superblock=32768,force,";
+                    superblock=32768,force,scan=no,hint=path=/a\\,size=5,hint=path=/b\\\\\\,c,";
         let (args, others) = options(text).expect("all known");
         assert_eq!(others, ["rw", "nosuid", "uid=1000", "fsname=a\\,b\\\\c", ""]);
         let image = args.image;
         assert_eq!((image.partition, image.offset, image.superblock, image.io), (Some(2), Some(32256), Some(32768), Io::Pread));
         assert_eq!((image.mapfile.as_deref(), image.journal.as_deref()), (Some(Path::new("/a,b")), Some(Path::new("/dev/sdc1"))));
-        assert!(image.force && args.missing == Missing::Error);
+        assert!(image.force && args.missing == Missing::Error && image.recovery.scan == Scan::No);
+        let hints: Vec<_> = image.recovery.hint.iter().map(|hint| (hint.path.as_deref(), hint.size)).collect();
+        assert_eq!(hints, [(Some(&b"/a"[..]), Some(5)), (Some(b"/b,c"), None)]);
     }
 
     #[test]
     fn wrong_values_are_named() {
-        for text in ["partition=one", "partition", "missing=maybe", "mapfile=", "offset=x", "io=fast", "superblock=-1"] {
+        for text in [
+            "partition=one",
+            "partition",
+            "missing=maybe",
+            "mapfile=",
+            "offset=x",
+            "io=fast",
+            "superblock=-1",
+            "scan=maybe",
+            "hint=",
+            "hint=name",
+        ] {
             let error = options(text).map(|_| ()).expect_err(text);
             assert!(error.to_string().starts_with(&format!("-o {text}: ")) && error.exit_status() == 2, "{error}");
         }

@@ -10,6 +10,9 @@ use undelfs::{Error, Result};
 /// At most so many other places are named for a file that is not where it was looked for: the message stays one line.
 const SUGGESTIONS: usize = 3;
 
+/// What no lost file explains; the one file at the top of the mount that can be copied.
+const UNCLAIMED: &[u8] = b"unclaimed.img";
+
 /// What a FILE argument names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Selected {
@@ -22,9 +25,10 @@ pub struct Selected {
 }
 
 impl Selected {
-    /// Its own name; `None` for `by-path` and `by-inode` themselves.
+    /// Its own name; `None` for `by-path` and the other folders at the top.
     pub fn name(&self) -> Option<&[u8]> {
-        components(&self.mount_path).skip(1).last()
+        let at_top = usize::from(self.mount_path != UNCLAIMED);
+        components(&self.mount_path).skip(at_top).last()
     }
 }
 
@@ -41,14 +45,16 @@ pub fn select(tree: &Tree, file: &OsStr) -> Result<Selected> {
     }
     if let Some(block) = file.strip_prefix(b"chain:") {
         let block: u64 = number(block).ok_or_else(|| Error::Usage(format!("{}: expected chain:BLOCK, such as chain:4711", quote(file))))?;
-        return Err(Error::NotFound(format!("chain:{block}: no such chain was found")));
+        let is_top = |id: &FileId| tree.recovery().file(*id).orphan.as_ref().is_some_and(|orphan| orphan.top.get() == block);
+        let selected = tree.recovery().ids().find(is_top).and_then(|id| select_id(tree, id));
+        return selected.ok_or_else(|| Error::NotFound(format!("chain:{block}: no such chain was found")));
     }
     // A path comes first: a lost folder may itself be called by-inode.
     let by_path = [&b"by-path"[..], file].join(&b'/');
     walk(tree, &by_path).or_else(|| walk(tree, file)).ok_or_else(|| not_found(tree, file))
 }
 
-/// How a path in the mount is shown, and can be given as FILE: `by-path/a/b` as `/a/b`, `by-inode/12` as it is.
+/// How a path in the mount is shown, and can be given as FILE: `by-path/a/b` as `/a/b`, `by-inode/12` and `orphans/4711` as they are.
 pub fn shown(mount_path: &[u8]) -> &[u8] {
     match mount_path.strip_prefix(b"by-path") {
         Some(b"") => b"/",
@@ -65,18 +71,21 @@ fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// What lies at a path in the mount, unless that is a part of the mount that holds no lost files.
 fn walk(tree: &Tree, path: &[u8]) -> Option<Selected> {
     let parts: Vec<&[u8]> = components(path).collect();
-    let inside = matches!(parts.first(), Some(&b"by-path" | &b"by-inode"));
+    let inside = matches!(parts.first(), Some(&(b"by-path" | b"by-inode" | b"orphans" | UNCLAIMED)));
     let node = parts.iter().try_fold(NodeId::ROOT, |node, part| tree.lookup(node, part))?;
     inside.then(|| Selected { node, mount_path: parts.join(&b'/'), file: tree.file(node) })
 }
 
+/// A lost file, where it is shown first.
+fn select_id(tree: &Tree, id: FileId) -> Option<Selected> {
+    Some(Selected { file: Some(id), ..walk(tree, &tree.mount_path(id))? })
+}
+
 fn by_inode(tree: &Tree, ino: u32, version: u32) -> Result<Selected> {
-    let mut files = tree.recovery().files().iter();
-    let index = files.position(|file| file.ino.is_some_and(|known| known.0 == ino) && file.version == version);
-    let id = index.and_then(|index| u32::try_from(index).ok()).map(FileId);
-    let selected = id.and_then(|id| Some(Selected { file: Some(id), ..walk(tree, &tree.mount_path(id))? }));
-    selected.ok_or_else(|| {
-        let versions = tree.recovery().files().iter().filter(|file| file.ino.is_some_and(|known| known.0 == ino)).count();
+    let recovery = tree.recovery();
+    let id = recovery.ids().find(|id| recovery.file(*id).ino.is_some_and(|known| known.0 == ino) && recovery.file(*id).version == version);
+    id.and_then(|id| select_id(tree, id)).ok_or_else(|| {
+        let versions = recovery.files().iter().filter(|file| file.ino.is_some_and(|known| known.0 == ino)).count();
         Error::NotFound(match (version, versions) {
             (_, 0) => format!("inode:{ino}: no lost file had this inode"),
             _ => format!(

@@ -1,9 +1,9 @@
 //! `undelfs show`: what is known of one lost file.
 
 use super::args::{Global, ShowArgs};
-use super::open;
 use super::select::{select, shown};
 use super::terminal::{self, Output, count, quote};
+use super::{open, orphan};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -28,7 +28,10 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<()> {
     let selected = select(&tree, &args.file)?;
     let path = shown(&selected.mount_path);
     let id = selected.file.ok_or_else(|| {
-        Error::NotFound(format!("{}: this folder was not lost; `undelfs list --path` lists what was lost from it", quote(path)))
+        Error::NotFound(match tree.body(selected.node) {
+            Some(_) => format!("{}: free space, which is no lost file", quote(path)),
+            None => format!("{}: this folder was not lost; `undelfs list --path` lists what was lost from it", quote(path)),
+        })
     })?;
     let mut output = Output::new(global);
     let written = if args.map.is_some() {
@@ -60,6 +63,7 @@ fn text(tree: &Tree, id: FileId, all: bool, output: &mut Output) -> io::Result<(
     output.out.write_all(&title)?;
     output.out.write_all(b"\n")?;
     facts(tree, id, output)?;
+    orphan::show(tree, id, output)?;
 
     writeln!(output.out, "\n{}", output.heading("How it is known"))?;
     for evidence in Evidence::ALL {

@@ -2,7 +2,10 @@
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, Zoned};
+use jiff::{Span, Timestamp, ToSpan, Zoned};
+
+/// Characters of `2010-01-23`.
+const DAY: usize = 10;
 
 /// A number of bytes: `4096`, `512s` (sectors of 512 bytes), `4K` or `4KiB` (1024), `4kB` (1000), and so on to T.
 pub fn bytes(text: &str) -> Result<u64, String> {
@@ -44,6 +47,34 @@ fn time_at(text: &str, now: &Zoned) -> Result<Timestamp, String> {
         .ok_or_else(|| "expected a time: '2026-01-23', '2026-01-23 10:00', '2026-01-23T10:00:00Z', or '2h', '3d' (ago)".to_owned())
 }
 
+/// The first and the last moment of a day (`2010-01-23`), a minute (`2010-01-23 10:00`) or a second, in local time or RFC 3339.
+pub fn period(text: &str) -> Result<(Timestamp, Timestamp), String> {
+    period_in(text, &TimeZone::system())
+}
+
+fn period_in(text: &str, zone: &TimeZone) -> Result<(Timestamp, Timestamp), String> {
+    let text = text.trim();
+    let exact = || {
+        let first = text.parse::<Timestamp>().ok()?;
+        Some((first, first.checked_add(1.second()).ok()?))
+    };
+    // As a date with a time it would be midnight.
+    let day = || {
+        let day: Date = text.parse().ok().filter(|_| text.len() <= DAY)?;
+        let first = day.to_zoned(zone.clone()).ok()?;
+        Some((first.timestamp(), day.tomorrow().ok()?.to_zoned(zone.clone()).ok()?.timestamp()))
+    };
+    let time = || {
+        let first: DateTime = text.parse().ok().filter(|_| text.len() > DAY)?;
+        let length = if text.matches(':').count() < 2 { 1.minute() } else { 1.second() };
+        let first = zone.to_timestamp(first).ok()?;
+        Some((first, first.checked_add(length).ok()?))
+    };
+    let last = |(first, next): (Timestamp, Timestamp)| Some((first, next.checked_sub(1.nanosecond()).ok()?));
+    let found = exact().or_else(day).or_else(time).and_then(last);
+    found.ok_or_else(|| "expected '2010-01-23' (that day), '2010-01-23 10:00' (local), or '2010-01-23T10:00:00Z'".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +96,27 @@ mod tests {
         }
         for text in ["", "K", "-1", "1.5G", "1X", "99999999999999999999", "99999999T", "1 K"] {
             assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn periods() {
+        let zone = TimeZone::get("Europe/Berlin").expect("a zone");
+        for (text, first, last) in [
+            ("2010-01-23", "2010-01-22T23:00:00Z", "2010-01-23T22:59:59.999999999Z"),
+            ("20100123", "2010-01-22T23:00:00Z", "2010-01-23T22:59:59.999999999Z"),
+            // Of 23 hours.
+            ("2026-03-29", "2026-03-28T23:00:00Z", "2026-03-29T21:59:59.999999999Z"),
+            ("2010-01-23 10:00", "2010-01-23T09:00:00Z", "2010-01-23T09:00:59.999999999Z"),
+            ("2010-01-23T10:00:30", "2010-01-23T09:00:30Z", "2010-01-23T09:00:30.999999999Z"),
+            ("2010-01-23T10:00:00Z", "2010-01-23T10:00:00Z", "2010-01-23T10:00:00.999999999Z"),
+            ("2010-01-23 10:00:00+05:00", "2010-01-23T05:00:00Z", "2010-01-23T05:00:00.999999999Z"),
+        ] {
+            let found = period_in(text, &zone).map(|(first, last)| (first.to_string(), last.to_string()));
+            assert_eq!(found, Ok((first.to_owned(), last.to_owned())), "{text}");
+        }
+        for text in ["", "2010", "2010-01", "yesterday", "2h", "10:00", "2010-13-01", "9999-12-31"] {
+            assert!(period_in(text, &zone).is_err(), "{text}");
         }
     }
 

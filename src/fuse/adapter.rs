@@ -157,8 +157,8 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         contain("read", || match self.tree.body(NodeId(ino.0)) {
-            Some(Body::Lost(file)) => {
-                let read = Read { file, offset, size, missing_is_error: self.options.missing_is_error };
+            Some(Body::Image(source)) => {
+                let read = Read { source, offset, size, missing_is_error: self.options.missing_is_error };
                 contents::send(self.tree.recovery(), read, &self.device, req.unique(), reply);
             }
             Some(Body::Bytes(bytes)) => {

@@ -1,7 +1,8 @@
 //! How a file's bytes get from the image to the kernel.
 
 use crate::image::Image;
-use crate::recover::{FileId, Recovery, Segment};
+use crate::recover::{Recovery, Segment};
+use crate::tree::Source;
 use fuser::{Errno, ReplyData, RequestId};
 use rustix::io::Errno as SystemErrno;
 use std::cell::RefCell;
@@ -25,11 +26,11 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// A read of a lost file.
+/// A read.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
-    /// Which file.
-    pub file: FileId,
+    /// Of what.
+    pub source: Source,
     /// First byte.
     pub offset: u64,
     /// Bytes that are asked for.
@@ -43,7 +44,7 @@ pub struct Read {
 pub fn send(recovery: &Recovery, read: Read, device: &OwnedFd, request: RequestId, reply: ReplyData) {
     SCRATCH.with_borrow_mut(|Scratch { segments, buffer }| {
         segments.clear();
-        recovery.segments(read.file, read.offset, read.size.into(), segments);
+        read.source.segments(recovery, read.offset, read.size.into(), segments);
         if read.missing_is_error && segments.iter().any(|segment| matches!(segment, Segment::Zeros { missing: true, .. })) {
             return reply.error(Errno::EIO);
         }
@@ -139,7 +140,7 @@ fn gather(recovery: &Recovery, read: Read, segments: &[Segment], buffer: &mut Ve
             Segment::Image { offset, .. } => recovery.image().read_exact_at(part, offset)?,
             Segment::Zeros { .. } => part.fill(0),
             Segment::Gather { len } => {
-                if recovery.read_at(read.file, at, part)? as u64 != len {
+                if read.source.gather(recovery, at, part)? as u64 != len {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }

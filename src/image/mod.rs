@@ -178,6 +178,13 @@ impl Image {
         }
     }
 
+    /// The first byte at or after `offset` that is in a hole of a sparse image file; the image's end where there is none, and where the
+    /// system cannot say.
+    pub fn next_hole(&self, offset: u64) -> u64 {
+        let hole = self.absolute(offset, 1).and_then(|at| Some(rustix::fs::seek(&self.file, SeekFrom::Hole(at)).ok()?.max(at) - self.base));
+        hole.unwrap_or(self.len).min(self.len)
+    }
+
     /// Whether the mapfile says that some of these bytes were never read from the medium.
     pub fn is_unread(&self, offset: u64, len: u64) -> bool {
         self.mapfile.as_ref().is_some_and(|mapfile| !mapfile.is_rescued(self.base.saturating_add(offset), len))

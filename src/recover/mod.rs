@@ -21,6 +21,7 @@ mod reuse;
 mod stillness;
 mod table;
 mod takers;
+mod unclaimed;
 
 pub use file::{Candidate, FileId, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time};
 pub use hint::Hint;
@@ -87,6 +88,8 @@ pub struct Recovery {
     files: Vec<LostFile>,
     /// For each file what the pass over all claims found.
     verdicts: Vec<claims::Verdict>,
+    /// All blocks that they claim, with their indirect blocks.
+    claimed: RoaringTreemap,
     pieces: Mutex<Pieces>,
     unreadable_inodes: u64,
 }
@@ -106,12 +109,12 @@ impl Recovery {
         let mut known = Known::new(&survey);
         let (verdicts, claimed) = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |seen| known.see(seen), progress);
         let known = known.pages;
-        let mut recovery = Recovery { fs, reuse, files, verdicts, pieces: Mutex::default(), unreadable_inodes: inodes.unreadable };
+        let mut recovery = Recovery { fs, reuse, files, verdicts, claimed, pieces: Mutex::default(), unreadable_inodes: inodes.unreadable };
         progress.step("reading folders", 0, 0);
         let paths = names::paths(&recovery, &inodes, progress);
         recovery.files.iter_mut().zip(paths).for_each(|(file, paths)| file.paths = paths);
         progress.step("joining chains", 0, 0);
-        Rebuild { survey: &survey, known, stillness, progress, ends: HashMap::new() }.run(&mut recovery, claimed);
+        Rebuild { survey: &survey, known, stillness, progress, ends: HashMap::new() }.run(&mut recovery);
         recovery.finish();
         Ok(recovery)
     }

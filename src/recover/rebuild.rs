@@ -63,8 +63,9 @@ pub struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    /// Adds to `recovery` what chains tell, and fills gaps. `claimed` are the blocks of the known files.
-    pub fn run(mut self, recovery: &mut Recovery, claimed: RoaringTreemap) {
+    /// Adds to `recovery`, which has the known files, what chains tell, and fills gaps.
+    pub fn run(mut self, recovery: &mut Recovery) {
+        let claimed = std::mem::take(&mut recovery.claimed);
         let everything = HashSet::new();
         let mut chains = forest::grow(&recovery.fs, self.survey, &everything, &claimed);
         let torn = self.extend(recovery, &mut chains);
@@ -74,22 +75,20 @@ impl Rebuild<'_> {
         }
         self.add(recovery, &chains, &claimed);
         sort(&mut recovery.files);
-        let claimed = self.settle(recovery);
+        self.settle(recovery);
         let ends = std::mem::take(&mut self.ends);
-        if recovery.fill_gaps(&self.survey.written - &claimed, &ends) {
+        if recovery.fill_gaps(&self.survey.written - &recovery.claimed, &ends) {
             self.settle(recovery);
         }
     }
 
-    fn settle(&mut self, recovery: &mut Recovery) -> RoaringTreemap {
+    fn settle(&mut self, recovery: &mut Recovery) {
         self.stillness.forget_owned(&recovery.files);
         let mut ends = Ends::default();
-        let (verdicts, claimed) =
+        (recovery.verdicts, recovery.claimed) =
             claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, &mut |seen| ends.see(seen), self.progress);
         self.ends = ends.ends;
-        recovery.verdicts = verdicts;
         *lock(&recovery.pieces) = Pieces::default();
-        claimed
     }
 
     /// Takes out of `chains` those that hold pages of known files, and adds to the files what they did not know. Returns the pages of

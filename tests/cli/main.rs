@@ -3,5 +3,6 @@
 mod bad_input;
 mod copy;
 mod list;
+mod orphans;
 mod show;
 mod support;

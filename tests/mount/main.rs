@@ -3,6 +3,7 @@
 
 mod contents;
 mod lifecycle;
+mod orphans;
 mod refusals;
 mod support;
 mod users;

@@ -1,16 +1,15 @@
-//! The bytes of one lost file, from the image into another file. Holes and what is missing stay holes.
+//! The bytes of one lost file, or of free space, from the image into another file. Holes and what is missing stay holes.
 //!
 //! A large file is read by a second thread while what it has read before is written. Reads go into memory of our own: writing straight
 //! from the memory map is no faster, and what was mapped would count as memory in use.
 
-use super::copier::data;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
 use std::thread;
-use undelfs::recover::file::FileId;
 use undelfs::recover::{Recovery, Segment};
+use undelfs::tree::Source;
 
 /// Bytes of the file that are looked up at once. The system is told of those after them, so this is also how far it reads ahead; enough to
 /// keep a disk busy.
@@ -36,10 +35,16 @@ pub enum Failure {
 }
 
 /// Writes the content into the empty file `out`, whose size is set already. Returns how many bytes are missing or could not be read, and
-/// are zeros; with `strict`, such a byte is a failure.
+/// are zeros; with `strict`, such a byte is a failure. About `data` bytes are to be written.
 ///
 /// `progress` is told of bytes written, and answers whether to go on.
-pub fn write(recovery: &Recovery, id: FileId, out: &File, strict: bool, progress: &mut dyn FnMut(u64) -> bool) -> Result<u64, Failure> {
+pub fn write(
+    recovery: &Recovery,
+    (source, data): (Source, u64),
+    out: &File,
+    strict: bool,
+    progress: &mut dyn FnMut(u64) -> bool,
+) -> Result<u64, Failure> {
     let mut failure = None;
     let mut put = |piece: &Piece| {
         failure = match out.write_all_at(&piece.bytes, piece.at) {
@@ -49,12 +54,8 @@ pub fn write(recovery: &Recovery, id: FileId, out: &File, strict: bool, progress
         };
         failure.is_none()
     };
-    let reader = Reader { recovery, id, strict };
-    let read = if data(recovery.file(id)) < ALONE_BELOW {
-        reader.read(&mut |piece| put(&piece).then_some(piece))
-    } else {
-        in_two(reader, &mut put)
-    };
+    let reader = Reader { recovery, source, strict };
+    let read = if data < ALONE_BELOW { reader.read(&mut |piece| put(&piece).then_some(piece)) } else { in_two(reader, &mut put) };
     match failure {
         Some(failure) => Err(failure),
         None => read.map_err(Failure::Read),
@@ -98,7 +99,7 @@ fn in_two(reader: Reader, put: &mut dyn FnMut(&Piece) -> bool) -> io::Result<u64
 
 struct Reader<'a> {
     recovery: &'a Recovery,
-    id: FileId,
+    source: Source,
     strict: bool,
 }
 
@@ -106,19 +107,19 @@ impl Reader<'_> {
     /// Reads all there is, and hands it over piece by piece; `hand` gives back a piece to fill, or nothing to end it. Returns how many
     /// bytes are missing.
     fn read(&self, hand: &mut dyn FnMut(Piece) -> Option<Piece>) -> io::Result<u64> {
-        let size = self.recovery.file(self.id).size;
+        let size = self.source.size(self.recovery);
         let (mut now, mut next) = (Vec::new(), Vec::new());
         let mut piece = Piece::default();
         let mut missing = 0;
         let mut window = WINDOW;
         let mut at = 0;
-        self.recovery.segments(self.id, 0, window, &mut now);
+        self.source.segments(self.recovery, 0, window, &mut now);
         while !now.is_empty() {
             let end = at + now.iter().map(length).sum::<u64>();
             window = if matches!(now.as_slice(), [Segment::Zeros { .. }]) { (window * 2).min(WINDOW_MAX) } else { WINDOW };
             next.clear();
             if end > at && end < size {
-                self.recovery.segments(self.id, end, window, &mut next);
+                self.source.segments(self.recovery, end, window, &mut next);
             }
             for segment in &next {
                 if let Segment::Image { offset, len } = segment {
@@ -166,7 +167,7 @@ impl Reader<'_> {
     fn fill(&self, segment: &Segment, at: u64, skip: u64, buffer: &mut [u8]) -> io::Result<u64> {
         let read = |buffer: &mut [u8], skip: u64| match segment {
             Segment::Image { offset, .. } => self.recovery.image().read_exact_at(buffer, offset + skip),
-            Segment::Gather { .. } => match self.recovery.read_at(self.id, at + skip, buffer)? {
+            Segment::Gather { .. } => match self.source.gather(self.recovery, at + skip, buffer)? {
                 count if count == buffer.len() => Ok(()),
                 _ => Err(io::ErrorKind::UnexpectedEof.into()),
             },

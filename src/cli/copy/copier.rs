@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use undelfs::recover::file::{Kind, LostFile};
+use undelfs::recover::file::Kind;
 use undelfs::run::Evidence;
-use undelfs::tree::{NodeId, Tree};
+use undelfs::tree::{Body, NodeId, Source, Tree};
 use undelfs::{Error, Result};
 
 /// How to copy.
@@ -216,7 +216,14 @@ pub(super) fn interrupted() -> Error {
     Error::Failed("interrupted; what was copied is whole, and the same command goes on with the rest".into())
 }
 
-/// The bytes of a file that are really copied.
-pub fn data(file: &LostFile) -> u64 {
-    Evidence::ALL.into_iter().filter(|evidence| evidence.is_data()).map(|evidence| file.tally.of(evidence)).sum()
+/// The bytes of what is at `node` that are really copied.
+pub fn data(tree: &Tree, node: NodeId) -> u64 {
+    match tree.body(node) {
+        Some(Body::Image(Source::Lost(id))) => {
+            let tally = &tree.recovery().file(id).tally;
+            Evidence::ALL.into_iter().filter(|evidence| evidence.is_data()).map(|evidence| tally.of(evidence)).sum()
+        }
+        Some(Body::Image(Source::Unclaimed)) => tree.unclaimed_bytes(),
+        Some(Body::Bytes(_)) | None => 0,
+    }
 }

@@ -5,8 +5,8 @@ use super::copier::{Copier, Spot, data, interrupted, not_a_name};
 use super::place::{self, Keep, Place};
 use rustix::fs::{FileType, Stat};
 use std::io;
-use undelfs::recover::file::{FileId, Kind, LostFile};
-use undelfs::tree::NodeId;
+use undelfs::recover::file::Kind;
+use undelfs::tree::{Attributes, Body, NodeId, Source};
 use undelfs::{Error, Result};
 
 /// Why something is not copied.
@@ -30,10 +30,10 @@ fn skip(why: impl Into<String>) -> Trouble {
     Trouble::Skip(io::Error::other(why.into()))
 }
 
-/// Whether what is there looks like a copy of `file`. Whole seconds, since not every filesystem keeps more.
-fn is_copy(stat: &Stat, file: &LostFile) -> bool {
-    let same_size = u64::try_from(stat.st_size) == Ok(file.size);
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && same_size && stat.st_mtime == file.mtime.seconds
+/// Whether what is there looks like a copy of what has these attributes. Whole seconds, since not every filesystem keeps more.
+fn is_copy(stat: &Stat, original: &Attributes) -> bool {
+    let same_size = u64::try_from(stat.st_size) == Ok(original.size);
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && same_size && stat.st_mtime == original.mtime.seconds
 }
 
 impl Copier<'_> {
@@ -46,10 +46,10 @@ impl Copier<'_> {
         if !place::is_plain(spot.name) {
             return self.failed(spot.path, not_a_name());
         }
-        let (Some(id), Some(keep)) = (self.tree.file(node), self.keep_of(node)) else { return Ok(()) };
+        let Some(keep) = self.keep_of(node) else { return Ok(()) };
         let result = match kind {
             Kind::Symlink => self.symlink(spot, node, &keep),
-            Kind::File | Kind::Dir => self.file(spot, node, id, &keep),
+            Kind::File | Kind::Dir => self.file(spot, node, &keep),
         };
         match result {
             Ok(()) => Ok(()),
@@ -58,28 +58,32 @@ impl Copier<'_> {
         }
     }
 
-    fn file(&mut self, spot: &Spot, node: NodeId, id: FileId, keep: &Keep) -> Attempt<()> {
-        let file = self.tree.recovery().file(id);
-        let several = file.paths.len() > 1;
-        if several && self.hard_link(spot, node, file)? {
+    fn file(&mut self, spot: &Spot, node: NodeId, keep: &Keep) -> Attempt<()> {
+        let (Some(attributes), Some(Body::Image(source))) = (self.tree.attributes(node), self.tree.body(node)) else { return Ok(()) };
+        let several = self.tree.has_several_names(node);
+        if several && self.hard_link(spot, node, &attributes)? {
             return Ok(());
         }
-        let missing = file.tally.missing();
+        let (size, data) = (attributes.size, data(self.tree, node));
+        let missing = match source {
+            Source::Lost(id) => self.tree.recovery().file(id).tally.missing(),
+            Source::Unclaimed => 0,
+        };
         if self.policy.strict && missing > 0 {
-            self.advance(data(file));
-            return Err(skip(format!("not copied, since {missing} of {} bytes are missing", file.size)));
+            self.advance(data);
+            return Err(skip(format!("not copied, since {missing} of {size} bytes are missing")));
         }
-        let missing = if self.is_there(spot, |stat| Ok(is_copy(stat, file)))? {
-            self.advance(data(file));
+        let missing = if self.is_there(spot, |stat| Ok(is_copy(stat, &attributes)))? {
+            self.advance(data);
             missing
         } else {
-            let missing = self.put(spot, |copier, part| copier.write(spot.place, part, id, keep))?;
-            self.outcome.bytes = self.outcome.bytes.saturating_add(file.size);
+            let missing = self.put(spot, |copier, part| copier.write(spot.place, part, (source, data), keep))?;
+            self.outcome.bytes = self.outcome.bytes.saturating_add(size);
             missing
         };
         if missing > 0 {
             let path = self.shown(spot.path);
-            self.outcome.partial(&path, missing, file.size);
+            self.outcome.partial(&path, missing, size);
         }
         if several {
             self.links.entry(node).or_insert_with(|| spot.path.to_vec());
@@ -87,13 +91,13 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Writes content, owner, mode and times; returns how many bytes are missing.
-    fn write(&mut self, place: &Place, part: &[u8], id: FileId, keep: &Keep) -> Attempt<u64> {
+    /// Writes content (of which about so many bytes are data), owner, mode and times; returns how many bytes are missing.
+    fn write(&mut self, place: &Place, part: &[u8], from: (Source, u64), keep: &Keep) -> Attempt<u64> {
         let recovery = self.tree.recovery();
         let out = place.create(part)?;
-        out.set_len(recovery.file(id).size)?;
+        out.set_len(from.0.size(recovery))?;
         let strict = self.policy.strict;
-        match content::write(recovery, id, &out, strict, &mut |bytes| self.advance(bytes)) {
+        match content::write(recovery, from, &out, strict, &mut |bytes| self.advance(bytes)) {
             Ok(missing) => {
                 keep.set(&out)?;
                 Ok(missing)
@@ -114,7 +118,7 @@ impl Copier<'_> {
     }
 
     /// Makes a hard link to where the same file was put before; `false` where it was not, or the destination knows no hard links.
-    fn hard_link(&mut self, spot: &Spot, node: NodeId, file: &LostFile) -> Attempt<bool> {
+    fn hard_link(&mut self, spot: &Spot, node: NodeId, original: &Attributes) -> Attempt<bool> {
         let Some(first) = self.links.get(&node) else { return Ok(false) };
         let mut parts: Vec<&[u8]> = first.split(|byte| *byte == b'/').collect();
         let Some(name) = parts.pop() else { return Ok(false) };
@@ -124,7 +128,7 @@ impl Copier<'_> {
         let Some(first) = folder.look(&name)? else { return Ok(false) };
         let force = self.policy.force;
         // A copy of its own, from a run that did not see the others, is as good, but for --force.
-        let same = |stat: &Stat| Ok((first.st_dev, first.st_ino) == (stat.st_dev, stat.st_ino) || !force && is_copy(stat, file));
+        let same = |stat: &Stat| Ok((first.st_dev, first.st_ino) == (stat.st_dev, stat.st_ino) || !force && is_copy(stat, original));
         if self.is_there(spot, same)? {
             return Ok(true);
         }

@@ -86,9 +86,8 @@ fn bytes_below(tree: &Tree, node: NodeId) -> u64 {
     let mut stack = vec![node];
     while let Some(node) = stack.pop() {
         stack.extend((0..).map_while(|index| tree.entry(node, index)).map(|(_, node, _)| node));
-        let Some(file) = tree.file(node).map(|id| tree.recovery().file(id)) else { continue };
-        if file.kind != Kind::Dir && (file.paths.len() < 2 || linked.insert(node)) {
-            bytes = bytes.saturating_add(copier::data(file));
+        if !tree.has_several_names(node) || linked.insert(node) {
+            bytes = bytes.saturating_add(copier::data(tree, node));
         }
     }
     bytes

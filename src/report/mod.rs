@@ -1,7 +1,11 @@
 //! What is told of lost files: the JSON of `list`, `show` and `report.json`, and the text of `ABOUT.txt`.
 
+mod about;
+
+pub use about::about;
+
 use crate::recover::file::{FileId, Kind, Loss, LostFile, SizeFrom, State, Tally, Time};
-use crate::recover::{Recovery, Taker};
+use crate::recover::{Candidate, Recovery, Taker};
 use crate::run::Evidence;
 use crate::tree::Tree;
 use crate::units::Block;
@@ -117,6 +121,32 @@ pub struct FileReport<'a> {
     mount_path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     mount_path_hex: Option<String>,
+    /// The topmost indirect block of a chain that was found without an inode.
+    top: Option<u64>,
+    /// Whose the chain may be, where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidates: Option<Vec<CandidateReport<'a>>>,
+}
+
+/// An inode that may have been that of a chain.
+#[derive(Serialize)]
+struct CandidateReport<'a> {
+    inode: u32,
+    path: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+    deleted: Option<Time>,
+}
+
+impl<'a> From<&'a Candidate> for CandidateReport<'a> {
+    fn from(candidate: &'a Candidate) -> Self {
+        CandidateReport {
+            inode: candidate.ino.0,
+            path: candidate.path.as_deref().map(String::from_utf8_lossy),
+            path_hex: candidate.path.as_deref().and_then(exact),
+            deleted: candidate.when,
+        }
+    }
 }
 
 /// The JSON object of one lost file, as `list` and `report.json` have it.
@@ -149,6 +179,8 @@ pub fn file(tree: &Tree, id: FileId) -> FileReport<'_> {
         runs: file.tally.runs,
         mount_path_hex: exact(&mount_path),
         mount_path: String::from_utf8_lossy(&mount_path).into_owned(),
+        top: file.orphan.as_ref().map(|orphan| orphan.top.get()),
+        candidates: file.orphan.as_ref().map(|orphan| orphan.candidates.iter().map(CandidateReport::from).collect()),
     }
 }
 
@@ -269,7 +301,8 @@ pub fn in_order(recovery: &Recovery) -> Vec<FileId> {
             (Some(a), Some(b)) => in_tree_order(a).cmp(in_tree_order(b)),
             (a, b) => b.is_some().cmp(&a.is_some()),
         };
-        paths.then(b.deleted.cmp(&a.deleted)).then(a.ino.cmp(&b.ino)).then(a.version.cmp(&b.version))
+        let top = |file: &LostFile| file.orphan.as_ref().map(|orphan| orphan.top);
+        paths.then(b.deleted.cmp(&a.deleted)).then(a.ino.cmp(&b.ino)).then(a.version.cmp(&b.version)).then(top(a).cmp(&top(b)))
     });
     ids
 }
@@ -290,6 +323,8 @@ pub struct Totals {
     pub partial: u64,
     /// How many have none.
     pub empty: u64,
+    /// How many were found without an inode.
+    pub orphans: u64,
     /// Their sizes together, in bytes.
     pub size: u64,
     /// Bytes that are there.
@@ -314,77 +349,12 @@ impl Totals {
             State::Partial => self.partial += 1,
             State::Empty => self.empty += 1,
         }
+        self.orphans += u64::from(file.ino.is_none());
         self.size = self.size.saturating_add(file.size);
         self.recovered = self.recovered.saturating_add(file.recovered());
         self.missing = self.missing.saturating_add(file.tally.missing());
     }
 }
-
-/// The content of `ABOUT.txt`.
-pub fn about(tree: &Tree) -> String {
-    let recovery = tree.recovery();
-    let info = recovery.info();
-    let totals = Totals::of(recovery);
-    let image = recovery.image().path().display();
-    let name = if info.label.is_empty() { String::new() } else { format!(" \"{}\"", info.label.escape_debug()) };
-    let mut text = format!(
-        "These are the files that were lost from the {kind} filesystem{name} (UUID {uuid})\n\
-         on {image}, deleted or truncated, as undelfs {version} found them.\n\
-         \n\
-         Lost files found: {files}, {size} bytes.\n\
-         {complete} are complete, {partial} in part, of {empty} nothing is left but the name or the inode.\n",
-        kind = info.kind,
-        uuid = info.uuid,
-        version = env!("CARGO_PKG_VERSION"),
-        files = totals.files,
-        size = totals.size,
-        complete = totals.complete,
-        partial = totals.partial,
-        empty = totals.empty,
-    );
-    text.push_str(ABOUT);
-    for evidence in Evidence::ALL {
-        text.push_str(&format!("  {:<12} {}\n", evidence.word(), evidence.meaning()));
-    }
-    if !info.damage.is_empty() {
-        text.push_str("\nDamage found on the way\n-----------------------\n");
-        for damage in &info.damage {
-            text.push_str(&format!("  {}\n", damage.escape_debug()));
-        }
-    }
-    text
-}
-
-/// What `ABOUT.txt` says of every image.
-const ABOUT: &str = "
-Where they are
---------------
-  by-path/     under the path they had; NAME@1 is the file that had this path before NAME, NAME@2 the one before that
-  by-inode/    each under its inode number; N@1 is an earlier file of the same inode
-  report.json  the list, with what is known of each file
-
-How to copy them
-----------------
-Copy to another disk: the filesystem that they were lost from must not be written to.
-
-  cp -a --sparse=always by-path/some/folder /another/disk/
-
-or, without this mount and faster:
-
-  undelfs copy IMAGE /some/folder /another/disk/
-
-Nothing is written here or to the image; every program can read these files in place.
-
-What is missing, and how to tell
---------------------------------
-Every byte is either the file's own, or a zero in a range that is listed as missing. Each file says of itself:
-
-  getfattr -d -m user.undelfs FILE      state (complete, partial, empty), recovered (0.9312 = 93.12% is there),
-                                        evidence (bytes by the words below), missing (ranges), and more
-  undelfs show IMAGE /path/of/FILE      the same, with every range
-
-How it is known what stands in a range:
-";
 
 /// Hexadecimal of bytes that are not UTF-8; `None` for those that are.
 fn exact(bytes: &[u8]) -> Option<String> {
@@ -455,6 +425,16 @@ pub(crate) mod tests {
         }
         let without_pointers = Mapping::Indirect { pointers: Box::new([None; 15]), certain: false, placed: None };
         assert_eq!(fraction(&LostFile { mapping: without_pointers, ..lost_file(0, [0; 7]) }), "0.0000");
+    }
+
+    #[test]
+    fn totals_count_orphans_and_never_overflow() {
+        let mut totals = Totals::default();
+        totals.add(&lost_file(u64::MAX, [0, 0, 0, 0, 0, u64::MAX, 0]));
+        totals.add(&LostFile { ino: Some(crate::units::Ino(12)), ..lost_file(2, [1, 0, 0, 0, 0, 1, 0]) });
+        let expected =
+            Totals { files: 2, partial: 1, empty: 1, orphans: 1, size: u64::MAX, recovered: 1, missing: u64::MAX, ..Totals::default() };
+        assert_eq!(totals, expected);
     }
 
     #[test]
