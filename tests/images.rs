@@ -2,9 +2,15 @@
 
 mod common;
 
+use common::disk::Disk;
 use common::{image, judge, recover, truth};
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
+use std::fs;
 use undelfs::image::ImageOptions;
+use undelfs::recover::State;
 use undelfs::run::Evidence;
+use undelfs::units::{Block, FileBlock, Ino, Time};
 
 fn check(name: &str, arguments: &[&str]) -> judge::Verdict {
     let path = image(name, arguments);
@@ -68,6 +74,93 @@ fn rootfs() {
     let path = image("rootfs", &[]);
     let recovery = recover(ImageOptions::new(path));
     assert_eq!(recovery.files().len(), 0, "{:?}", recovery.files().first());
+}
+
+/// Revision 0 has no journal, and the kernel wipes names and pointers: nothing can be told of what was lost, and nothing is
+/// made up. What is in use is read right, and the backups of the superblock, one in every group, are no file's blocks.
+#[test]
+fn rev0() {
+    let path = image("rev0", &[]);
+    let (truth, _) = truth::read(&path);
+    let recovery = recover(ImageOptions::new(&path));
+    let (fs, geometry) = (recovery.filesystem(), recovery.filesystem().geometry());
+    assert!(recovery.files().is_empty() && fs.damage().is_empty(), "{:?}, {:?}", recovery.files().first(), fs.damage());
+    let info = recovery.info();
+    assert_eq!((info.kind, info.features.len(), info.inode_size, info.journal.is_none()), ("ext2", 0, 128, true));
+    for group in 0..geometry.superblock.groups() {
+        let start = Block::new(geometry.superblock.group_start(group)).expect("group 0 begins at block 1");
+        assert!(geometry.is_metadata(start) && fs.is_allocated(start), "the superblock of group {group}");
+    }
+    for file in &truth.live {
+        let inode = fs.read_inode(Ino(file.inode)).expect("it is there");
+        assert_eq!((inode.generation.0, inode.size, inode.is_live()), (file.generation, file.size, true), "{}", file.path);
+        let Some(wanted) = &file.sha256 else { continue };
+        let mut bytes = vec![];
+        for at in 0..inode.size.div_ceil(fs.block_size()) {
+            let block = fs.current_block(&inode.pointers(), FileBlock(at)).expect("it has no holes");
+            assert!(fs.is_allocated(block) && !geometry.is_metadata(block), "{}: {block:?}", file.path);
+            bytes.extend(fs.read_block(block).expect("it can be read"));
+        }
+        bytes.truncate(inode.size as usize);
+        let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(&hash, wanted, "{}", file.path);
+    }
+    for life in &truth.lost {
+        let inode = fs.read_inode(Ino(life.inode)).expect("the table is there");
+        assert_eq!((Some(inode.generation.0), inode.is_live(), inode.size), (life.generation, false, 0), "{}", life.path);
+        for (first, physical, count) in life.runs.iter().flatten() {
+            let blocks = (0..*count).filter_map(|n| Block::new(physical + n));
+            blocks.for_each(|block| assert!(!fs.is_allocated(block) && !geometry.is_metadata(block), "{} from {first}: {block:?}", life.path));
+        }
+    }
+}
+
+/// Inodes of 512 bytes and more: what lies behind the fields that are known, attributes among it, is in nobody's way.
+#[test]
+fn large_inodes() {
+    for (inode_size, block_size) in [(512, 4096), (1024, 4096), (1024, 1024), (2048, 2048)] {
+        let disk = Disk::new(&format!("-t ext3 -b {block_size} -I {inode_size} -J size=4"), "48M");
+        let content = |number: usize| -> Vec<u8> { (0..number * 7001).map(|at| (at * 31 + at / 251 + number) as u8).collect() };
+        let (mut seen, mut inodes) = (vec![], HashSet::new());
+        disk.mounted("user_xattr", |at| {
+            fs::create_dir(at.join("d")).unwrap();
+            for number in 0..40 {
+                let path = at.join(format!("d/{number}"));
+                fs::write(&path, content(number)).unwrap();
+                // Fills what lies behind i_extra_isize.
+                xattr::set(&path, "user.fill", &vec![0xA5; inode_size / 3]).unwrap();
+            }
+            std::os::unix::fs::symlink("x".repeat(59), at.join("d/link")).unwrap();
+            rustix::fs::sync();
+            for number in (0..40).step_by(3) {
+                let path = at.join(format!("d/{number}"));
+                let meta = fs::metadata(&path).unwrap();
+                use std::os::unix::fs::MetadataExt;
+                assert!(inodes.insert(meta.ino()));
+                seen.push((number, meta.ino(), Time { seconds: meta.mtime(), nanos: meta.mtime_nsec() as u32 }));
+                fs::remove_file(&path).unwrap();
+            }
+            fs::remove_file(at.join("d/link")).unwrap();
+        });
+        let recovery = recover(ImageOptions::new(disk.image()));
+        let case = format!("inodes of {inode_size}, blocks of {block_size}");
+        assert_eq!(recovery.filesystem().geometry().superblock.inode_size, inode_size as u64, "{case}");
+        assert_eq!(recovery.files().len(), seen.len() + 1, "{case}");
+        for id in recovery.ids() {
+            let file = recovery.file(id);
+            let name = String::from_utf8(file.paths[0].strip_prefix(b"/d/").expect("its folder").to_vec()).unwrap();
+            assert_eq!((file.paths.len(), file.state()), (1, State::Complete), "{case}: {name}");
+            if name == "link" {
+                assert_eq!(recovery.link_target(id).unwrap(), [b'x'; 59], "{case}");
+                continue;
+            }
+            let (number, ino, mtime) = *seen.iter().find(|(number, ..)| *number.to_string() == name).expect("a name that was lost");
+            let mut bytes = vec![0; file.size as usize + 1];
+            let length = recovery.read_at(id, 0, &mut bytes).unwrap();
+            assert!(bytes[..length] == content(number), "{case}: {name}: content");
+            assert_eq!((file.ino.map(|ino| u64::from(ino.0)), file.mtime), (Some(ino), mtime), "{case}: {name}");
+        }
+    }
 }
 
 /// Months of churn, then a loss: of what was lost last everything is there; of what was lost before, nothing that is shown is wrong.

@@ -1,6 +1,7 @@
 //! What the tests share: images made by `scripts/make-image`, their truth, and a judge that holds a recovery against it.
 #![allow(dead_code, missing_docs)]
 
+pub mod disk;
 pub mod judge;
 pub mod truth;
 

@@ -16,6 +16,9 @@ pub struct Truth {
 pub struct Live {
     pub path: String,
     pub inode: u32,
+    pub generation: u32,
+    pub size: u64,
+    pub sha256: Option<String>,
 }
 
 #[derive(Deserialize)]
