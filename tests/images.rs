@@ -5,8 +5,11 @@ mod common;
 use common::disk::Disk;
 use common::{image, judge, recover, truth};
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
 use undelfs::image::ImageOptions;
 use undelfs::recover::State;
 use undelfs::run::Evidence;
@@ -122,7 +125,7 @@ fn large_inodes() {
         let disk = Disk::new(&format!("-t ext3 -b {block_size} -I {inode_size} -J size=4"), "48M");
         let content = |number: usize| -> Vec<u8> { (0..number * 7001).map(|at| (at * 31 + at / 251 + number) as u8).collect() };
         let (mut seen, mut inodes) = (vec![], HashSet::new());
-        disk.mounted("user_xattr", |at| {
+        disk.mounted("ext3", "user_xattr", |at| {
             fs::create_dir(at.join("d")).unwrap();
             for number in 0..40 {
                 let path = at.join(format!("d/{number}"));
@@ -210,4 +213,65 @@ fn takers_are_named() {
         named += takers.iter().filter(|taker| taker.path.is_some()).count();
     }
     assert!(named > 0 && all > 1000, "{named} takers named, {all} blocks");
+}
+
+/// Flips a bit of the image.
+fn spoil(image: &Path, offset: u64) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(image).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+}
+
+/// Checksums of version 1: replay ends before a transaction whose copies are not those that were committed.
+#[test]
+fn replay_ends_at_a_wrong_checksum() {
+    let disk = Disk::new("-t ext3 -b 4096 -J size=4", "48M");
+    let copy = disk.image().with_file_name("copy.img");
+    disk.mounted("ext4", "journal_checksum,nodelalloc", |at| {
+        // Only the journal is written, so that what stands at home is from before.
+        let commit = || fs::File::open(at).unwrap().sync_all().unwrap();
+        for name in ["a", "b", "c", "d"] {
+            fs::write(at.join(name), name.repeat(5000)).unwrap();
+        }
+        rustix::fs::sync();
+        for name in ["a", "b", "c"] {
+            fs::remove_file(at.join(name)).unwrap();
+            commit();
+        }
+        fs::copy(disk.image(), &copy).unwrap();
+    });
+    let lost = || -> (BTreeSet<Vec<u8>>, String) {
+        let recovery = recover(ImageOptions::new(&copy));
+        assert!(recovery.filesystem().journal().is_dirty());
+        assert!(recovery.files().iter().all(|file| file.state() == State::Complete), "{:?}", recovery.files());
+        (recovery.files().iter().map(|file| file.paths[0].clone()).collect(), recovery.info().damage.join("; "))
+    };
+    let paths = |names: &str| names.split_whitespace().map(|name| name.as_bytes().to_vec()).collect::<BTreeSet<_>>();
+    assert_eq!(lost(), (paths("/a /b /c"), String::new()));
+    let recovery = recover(ImageOptions::new(&copy));
+    let journal = recovery.filesystem().journal();
+    let removal_of_b = &journal.transactions()[journal.transactions().len() - 2];
+    let (_, spoilt) = removal_of_b.copies[removal_of_b.copies.len() / 2];
+    spoil(&copy, journal.image_offset(spoilt.index).unwrap() + 4095);
+    let (paths_left, damage) = lost();
+    assert_eq!(paths_left, paths("/a"));
+    assert!(damage.contains(&format!("transaction {} does not match", removal_of_b.sequence.0)), "{damage}");
+    // e2fsprogs, which replays like the kernel, stops there too.
+    let said = Command::new("e2fsck").arg("-fy").arg(&copy).output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains(&format!("transaction {} was corrupt, replay was aborted", removal_of_b.sequence.0)), "{said}");
+    assert!(said.contains(": 14/"), "11 reserved inodes and b, c, d: {said}");
+
+    // In a clean journal, which is history only, it is left out.
+    let recovery = recover(ImageOptions::new(disk.image()));
+    let journal = recovery.filesystem().journal();
+    let removal_of_b = journal.transactions().iter().find(|t| t.sequence == removal_of_b.sequence).unwrap();
+    let (_, spoilt) = removal_of_b.copies[0];
+    spoil(&disk.image(), journal.image_offset(spoilt.index).unwrap() + 4095);
+    let recovery = recover(ImageOptions::new(disk.image()));
+    let journal = recovery.filesystem().journal();
+    let without: Vec<_> = journal.transactions().iter().filter(|t| t.copies.is_empty()).map(|t| t.sequence).collect();
+    assert_eq!(without, [removal_of_b.sequence]);
+    assert!(!journal.is_dirty() && recovery.info().damage[0].contains("its copies are not used"), "{:?}", recovery.info().damage);
 }

@@ -32,11 +32,12 @@ impl Disk {
     }
 
     /// Mounts it for as long as `work` takes, and leaves the journal clean.
-    pub fn mounted(&self, options: &str, work: impl FnOnce(&Path)) {
-        let point = Mounted(self.folder.path().join("mnt"));
-        std::fs::create_dir_all(&point.0).expect("a mount point");
-        run("mount", &["-o", &format!("loop,{options}"), self.image().to_str().expect("a path"), point.0.to_str().expect("a path")]);
-        work(&point.0);
+    pub fn mounted(&self, kind: &str, options: &str, work: impl FnOnce(&Path)) {
+        let point = self.folder.path().join("mnt");
+        std::fs::create_dir_all(&point).expect("a mount point");
+        run("mount", &["-t", kind, "-o", &format!("loop,{options}"), self.image().to_str().expect("a path"), point.to_str().expect("a path")]);
+        let _mounted = Mounted(point.clone());
+        work(&point);
     }
 }
 
@@ -45,6 +46,7 @@ struct Mounted(PathBuf);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        run("umount", &[self.0.to_str().expect("a path")]);
+        let status = Command::new("umount").arg(&self.0).status();
+        assert!(std::thread::panicking() || status.is_ok_and(|status| status.success()), "umount {}", self.0.display());
     }
 }
