@@ -43,6 +43,8 @@ pub struct Facts {
     by_inode: HashMap<Ino, Vec<Fact>>,
     /// For each inode the ends of its lives with their generations, oldest first.
     deaths: HashMap<Ino, Vec<(Moment, Generation)>>,
+    /// Entries without inode number in the folders of today, by folder: name and `file_type`.
+    anonymous: HashMap<Ino, Vec<(Vec<u8>, u8)>>,
 }
 
 /// An entry: its folder, what it names, the type, the name.
@@ -85,6 +87,19 @@ impl Facts {
     /// The entries that named an inode.
     pub fn of(&self, ino: Ino) -> &[Fact] {
         self.by_inode.get(&ino).map_or(&[], Vec::as_slice)
+    }
+
+    /// The folders of today in which entries stand that lost their inode number, with name and `file_type` of each. Those
+    /// left out of which another source knows the inode.
+    pub fn anonymous(&self) -> HashMap<Ino, Vec<(Vec<u8>, u8)>> {
+        let mut anonymous = self.anonymous.clone();
+        for fact in self.by_inode.values().flatten() {
+            if let Some(entries) = fact.folder.and_then(|folder| anonymous.get_mut(&folder)) {
+                entries.retain(|(name, _)| *name != fact.name);
+            }
+        }
+        anonymous.retain(|_, entries| !entries.is_empty());
+        anonymous
     }
 
     /// Generation of the last life of an inode that ended no later than `moment`.
@@ -148,6 +163,9 @@ impl Collector<'_> {
                 let Ok(bytes) = self.fs.read_block(home) else { continue };
                 let Some(block) = DirBlock::parse(&bytes, self.inodes()) else { continue };
                 self.vote(home, &block);
+                if let Some(entry) = block.anonymous {
+                    self.facts.anonymous.entry(*ino).or_default().push((entry.name.to_vec(), entry.file_type));
+                }
                 let removed = block.entries.iter().filter(|entry| entry.removed);
                 let facts: Vec<_> = removed.map(|entry| uncertain(Some(*ino), entry, Moment::PAST, Moment::NOW)).collect();
                 facts.into_iter().for_each(|fact| self.add(fact));
