@@ -303,7 +303,7 @@ fn names_without_inode_number() {
     let paths = |image: &Path| -> Vec<Vec<u8>> {
         recover(ImageOptions::new(image)).files().iter().map(|file| file.paths.first().cloned().unwrap_or_default()).collect()
     };
-    for (removed, later) in [(1, false), (2, false), (1, true)] {
+    for (removed, renamed_to) in [(1, None), (2, None), (1, Some("d")), (1, Some("."))] {
         let disk = Disk::new("-t ext3 -b 4096 -O ^dir_index -J size=4", "48M");
         disk.mounted("ext3", "noatime", |at| {
             fs::create_dir(at.join("d")).unwrap();
@@ -315,9 +315,9 @@ fn names_without_inode_number() {
         std::thread::sleep(Duration::from_millis(2100));
         disk.mounted("ext3", "noatime", |at| {
             lost.iter().for_each(|(_, name)| fs::remove_file(at.join("d").join(OsStr::from_bytes(name))).unwrap());
-            if later {
-                // Too long for the place that became free.
-                fs::write(at.join("d").join("x".repeat(200)), "later").unwrap();
+            // The name is too long for the place that became free.
+            if let Some(folder) = renamed_to {
+                fs::rename(at.join("d/a file with number 7"), at.join(folder).join("x".repeat(200))).unwrap();
             }
         });
         let image = fs::OpenOptions::new().read(true).write(true).open(disk.image()).unwrap();
@@ -335,7 +335,7 @@ fn names_without_inode_number() {
         let recovery = recover(ImageOptions::new(disk.image()));
         let log = (1..).map_while(|index| recovery.filesystem().journal().image_offset(index));
         log.for_each(|offset| image.write_all_at(&[0; 4096], offset).unwrap());
-        let wanted = if removed == 1 && !later { wanted } else { vec![] };
-        assert_eq!(paths(&disk.image()), wanted, "without the journal: {removed} removed, {later}");
+        let wanted = if removed == 1 && renamed_to.is_none() { wanted } else { vec![] };
+        assert_eq!(paths(&disk.image()), wanted, "without the journal: {removed} removed, {renamed_to:?}");
     }
 }
