@@ -117,7 +117,9 @@ fn rev0() {
         assert_eq!((Some(inode.generation.0), inode.is_live(), inode.size), (life.generation, false, 0), "{}", life.path);
         for (first, physical, count) in life.runs.iter().flatten() {
             let blocks = (0..*count).filter_map(|n| Block::new(physical + n));
-            blocks.for_each(|block| assert!(!fs.is_allocated(block) && !geometry.is_metadata(block), "{} from {first}: {block:?}", life.path));
+            blocks.for_each(|block| {
+                assert!(!fs.is_allocated(block) && !geometry.is_metadata(block), "{} from {first}: {block:?}", life.path)
+            });
         }
     }
 }
@@ -210,8 +212,8 @@ fn takers_are_named() {
         let blocks = taken.flat_map(|run| (0..run.length).filter_map(move |n| Some(run.block?.plus(n))));
         let in_use = blocks.filter(|block| recovery.filesystem().is_allocated(*block)).count() as u64;
         let takers = recovery.takers(id);
-        assert!(takers.iter().all(|taker| taker.blocks > 0), "{takers:?}");
-        let live: u64 = takers.iter().filter(|taker| !taker.lost).map(|taker| taker.blocks).sum();
+        assert!(takers.iter().all(|taker| !taker.blocks.is_empty()), "{takers:?}");
+        let live: u64 = takers.iter().filter(|taker| !taker.lost).map(|taker| taker.blocks.len()).sum();
         assert_eq!(live, in_use, "inode {:?}: {in_use} blocks in use now, takers {takers:?}", recovery.file(id).ino);
         all += in_use;
         named += takers.iter().filter(|taker| taker.path.is_some()).count();

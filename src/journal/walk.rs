@@ -203,7 +203,8 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
                 let mut pending = open.remove(&sequence).unwrap_or_default();
                 let (mut copies, mut revokes) = (std::mem::take(&mut pending.copies), std::mem::take(&mut pending.revokes));
                 if layout.csum_v1 && pending.whole && !layout.commit_matches(bytes, pending.sum) {
-                    damage.push(format!("the checksum of the journal's transaction {} does not match: its copies are not used", sequence.0));
+                    damage
+                        .push(format!("the checksum of the journal's transaction {} does not match: its copies are not used", sequence.0));
                     (copies, revokes, pending.whole) = (vec![], vec![], false);
                 }
                 done.push((pending, Transaction { moment, sequence, time: commit_time(bytes), copies, revokes }));

@@ -35,7 +35,10 @@ impl Disk {
     pub fn mounted(&self, kind: &str, options: &str, work: impl FnOnce(&Path)) {
         let point = self.folder.path().join("mnt");
         std::fs::create_dir_all(&point).expect("a mount point");
-        run("mount", &["-t", kind, "-o", &format!("loop,{options}"), self.image().to_str().expect("a path"), point.to_str().expect("a path")]);
+        run(
+            "mount",
+            &["-t", kind, "-o", &format!("loop,{options}"), self.image().to_str().expect("a path"), point.to_str().expect("a path")],
+        );
         let _mounted = Mounted(point.clone());
         work(&point);
     }

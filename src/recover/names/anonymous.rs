@@ -73,7 +73,9 @@ pub fn settle(recovery: &Recovery, facts: &Facts, paths: &[Vec<Vec<u8>>]) -> Vec
     }
     // Whatever else changed in that moment could have changed the folder: been moved out of it, say.
     if !matches.is_empty() {
-        Inodes::each_live(fs, &mut |ino, inode| matches.retain(|found| found.folder == ino || !found.during.contains(&inode.ctime.seconds)));
+        Inodes::each_live(fs, &mut |ino, inode| {
+            matches.retain(|found| found.folder == ino || !found.during.contains(&inode.ctime.seconds))
+        });
     }
     matches.into_iter().map(|found| (found.id, found.fact)).collect()
 }
