@@ -41,7 +41,8 @@ pub fn settle(recovery: &Recovery, facts: &Facts, paths: &[Vec<Vec<u8>>]) -> Vec
         return vec![];
     }
     // When files that a folder named were deleted from it, and which files have no name.
-    let (mut named, mut nameless): (HashMap<Ino, Vec<i64>>, Vec<(i64, FileId)>) = Default::default();
+    let mut named: HashMap<Ino, Vec<i64>> = HashMap::new();
+    let mut nameless: Vec<(i64, FileId)> = vec![];
     for (id, paths) in recovery.ids().zip(paths) {
         let file = recovery.file(id);
         match deleted(file) {
