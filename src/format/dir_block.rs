@@ -85,11 +85,11 @@ fn entry(bytes: &[u8], at: usize, end: usize, inodes: u32, removed: bool) -> Opt
     })
 }
 
-impl DirBlock<'_> {
+impl<'a> DirBlock<'a> {
     /// Takes a block apart. `None` unless it is a folder block throughout: entries tile it exactly, each with a
     /// legal length and name, and at least one of them, or of the removed, has a name.
     /// Where the block is the root or a node of a hash tree (fs/ext3/namei.c, `struct dx_root`), only `.` and `..` are entries.
-    pub fn parse(bytes: &[u8], inodes: u32) -> Option<DirBlock<'_>> {
+    pub fn parse(bytes: &'a [u8], inodes: u32) -> Option<DirBlock<'a>> {
         let mut block = DirBlock { dot: None, dotdot: None, entries: vec![], anonymous: None };
         let mut at = 0;
         while at < bytes.len() {
@@ -140,7 +140,7 @@ impl DirBlock<'_> {
     }
 
     /// Entries that were live when the block was written.
-    pub fn live(&self) -> impl Iterator<Item = &Entry<'_>> {
+    pub fn live(&self) -> impl Iterator<Item = &Entry<'a>> {
         self.entries.iter().filter(|entry| !entry.removed)
     }
 }
