@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -144,7 +144,6 @@ fn large_inodes() {
             for number in (0..40).step_by(3) {
                 let path = at.join(format!("d/{number}"));
                 let meta = fs::metadata(&path).unwrap();
-                use std::os::unix::fs::MetadataExt;
                 assert!(inodes.insert(meta.ino()));
                 seen.push((number, meta.ino(), Time { seconds: meta.mtime(), nanos: meta.mtime_nsec() as u32 }));
                 fs::remove_file(&path).unwrap();
@@ -340,4 +339,35 @@ fn names_without_inode_number() {
         let wanted = if removed == 1 && renamed_to.is_none() { wanted } else { vec![] };
         assert_eq!(paths(&disk.image()), wanted, "without the journal: {removed} removed, {renamed_to:?}");
     }
+}
+
+/// A file has the names that it had in the end, and no other: not one from before a rename, nor one of a later life of its inode.
+#[test]
+fn only_the_last_names() {
+    let disk = Disk::new("-t ext3 -b 4096 -J size=4", "48M");
+    disk.mounted("ext3", "noatime", |at| {
+        let commit = || fs::File::open(at).unwrap().sync_all().unwrap();
+        let path = |name: &str| at.join(name);
+        fs::create_dir(path("d")).unwrap();
+        fs::write(path("d/stays"), "so that the folder is there").unwrap();
+        fs::write(path("d/before"), "first").unwrap();
+        commit();
+        fs::rename(path("d/before"), path("d/after")).unwrap();
+        commit();
+        fs::hard_link(path("d/after"), path("d/link")).unwrap();
+        commit();
+        let inode = fs::metadata(path("d/after")).unwrap().ino();
+        fs::remove_file(path("d/after")).unwrap();
+        fs::remove_file(path("d/link")).unwrap();
+        commit();
+        fs::write(path("d/second"), "second life").unwrap();
+        assert_eq!(fs::metadata(path("d/second")).unwrap().ino(), inode, "the inode is used again");
+        commit();
+        fs::remove_file(path("d/second")).unwrap();
+        commit();
+    });
+    let recovery = recover(ImageOptions::new(disk.image()));
+    let mut paths: Vec<_> = recovery.files().iter().map(|file| (file.version, file.paths.clone())).collect();
+    paths.sort();
+    assert_eq!(paths, [(0, vec![b"/d/second".to_vec()]), (1, vec![b"/d/after".to_vec(), b"/d/link".to_vec()])]);
 }
