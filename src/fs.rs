@@ -128,6 +128,11 @@ impl Filesystem {
         !self.geometry.superblock.contains(block) || self.block_bitmap(group).is_none_or(|bitmap| test_bit(&bitmap, bit))
     }
 
+    /// Whether a file can ever have had this block: inside the filesystem, and neither metadata nor the journal's.
+    pub fn can_hold_data(&self, block: Block) -> bool {
+        !self.geometry.is_metadata(block) && !self.journal.occupies(block)
+    }
+
     /// The block that a live inode's pointers map `at` to now.
     pub fn current_block(&self, pointers: &[Option<Block>; 15], at: FileBlock) -> Option<Block> {
         let per = self.pointers_per_block();

@@ -20,6 +20,7 @@
 //!   [`recover::LostFile`] with pointers. `chain` follows pointers through indirect blocks, merging their copies, and asks for
 //!   each block what became of it: `reuse` from bitmaps, copies and revokes, `claims` from the other lost files. `folders` and
 //!   `names` follow folder entries through time to paths. `read` turns it into bytes.
+//! * [`content`] knows formats of files by their bytes alone: kind, length, and which block comes next. It knows no image and no block numbers.
 //! * [`run`] is the currency between all of them: file block, physical block, length, [`run::Evidence`].
 //!   "Where are a file's blocks" has one answer, [`recover::Recovery::run_at`]; what is mapped in another way (extents, chains
 //!   without an inode) becomes another [`recover::Mapping`] behind it.
@@ -38,7 +39,9 @@
 //! if a pointer names it and nothing speaks against it; where transactions are missing from the journal since the loss, so
 //! that files may have come and gone unseen, it is not.
 
+pub mod content;
 pub mod error;
+pub mod forest;
 pub mod format;
 pub mod fs;
 pub mod fuse;
@@ -48,6 +51,7 @@ pub mod journal;
 pub mod recover;
 pub mod report;
 pub mod run;
+pub mod scan;
 pub mod sys;
 pub mod tree;
 pub mod units;

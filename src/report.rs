@@ -428,6 +428,7 @@ pub(crate) mod tests {
                 freed: Moment::NOW,
                 freed_by: Moment::NOW,
                 unlinked: Moment::NOW,
+                ended: None,
                 successor: None,
                 cut: 0,
                 blocks: 0,
@@ -436,6 +437,7 @@ pub(crate) mod tests {
             zeroed: Vec::new(),
             paths: Vec::new(),
             tally: Tally { bytes, runs: 1 },
+            orphan: None,
         }
     }
 
@@ -451,7 +453,7 @@ pub(crate) mod tests {
         ] {
             assert_eq!(fraction(&lost_file(size, [size - missing, 0, 0, 0, 0, missing, 0])), expected, "{missing} of {size}");
         }
-        let without_pointers = Mapping::Indirect { pointers: Box::new([None; 15]), certain: false };
+        let without_pointers = Mapping::Indirect { pointers: Box::new([None; 15]), certain: false, placed: None };
         assert_eq!(fraction(&LostFile { mapping: without_pointers, ..lost_file(0, [0; 7]) }), "0.0000");
     }
 

@@ -38,7 +38,7 @@ fn copy_of(name: &str) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn open(path: &Path) -> undelfs::Result<Recovery> {
-    Recovery::open(&recover::OpenOptions { image: ImageOptions::new(path), superblock: None }, &())
+    Recovery::open(&recover::OpenOptions::new(ImageOptions::new(path)), &())
 }
 
 /// Does with an image what commands do: open, walk every file's runs as far as a bound, read from both ends.

@@ -38,8 +38,8 @@ class Builder:
 
     # While it is being made
 
-    def mkfs(self, size, args, kind="ext3"):
-        self.disk.mkfs(size, args, kind, self.seed)
+    def mkfs(self, size, args, kind="ext3", earlier=None):
+        self.disk.mkfs(size, args, kind, self.seed, earlier)
 
     def mount(self, options="", kind=None):
         self.disk.mount(options, kind)

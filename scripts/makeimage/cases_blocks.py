@@ -8,15 +8,17 @@ from .cases_journal import population
 from .system import fiemap
 
 
-def grow(b, paths, sizes, largest_piece):
-    """Appends to files in turns until each has its size: so they interleave."""
+def grow(b, paths, sizes, largest_piece, every_turn=lambda: None):
+    """Appends to files in turns until each has its size: so they interleave. `largest_piece` is one for all, or one for each."""
     have = [0] * len(paths)
+    largest = largest_piece if isinstance(largest_piece, list) else [largest_piece] * len(paths)
     while any(now < size for now, size in zip(have, sizes)):
         for number, path in enumerate(paths):
-            piece = min(b.random.randrange(100000, largest_piece), sizes[number] - have[number])
+            piece = min(b.random.randrange(100000, largest[number]), sizes[number] - have[number])
             if piece > 0:
                 b.rec.append(path, b.rec.data(piece))
                 have[number] += piece
+        every_turn()
 
 
 @case("frag700", "one file of 700 MB in hundreds of fragments, grown side by side with others; its history is all in the journal")

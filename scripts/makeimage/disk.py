@@ -19,15 +19,21 @@ class Disk:
         self.mkfs_args = self.options = ""
         self.kind = "ext3"
 
-    def mkfs(self, size, args, kind="ext3", seed=0):
-        """Makes the filesystem. `args` are those of mke2fs that matter; identity and quiet are added."""
+    def mkfs(self, size, args, kind="ext3", seed=0, earlier=None):
+        """Makes the filesystem. `args` are those of mke2fs that matter; identity and quiet are added.
+
+        `earlier` yields what stood on the device before, in pieces from its start on; mke2fs leaves it in the free space.
+        """
         if os.path.exists(self.path):
             os.unlink(self.path)
         with open(self.path, "wb") as image:
             image.truncate(size)
+            for piece in earlier or ():
+                image.write(piece[:size - image.tell()])
         uuid = UUID % seed
         self.mkfs_args = f"-t {kind} {args}".strip()
-        run("mke2fs", "-q", "-F", "-t", kind, "-U", uuid, "-E", f"hash_seed={uuid},root_owner=0:0", *args.split(), self.path)
+        extended = f"hash_seed={uuid},root_owner=0:0" + (",nodiscard,lazy_itable_init=0" if earlier else "")
+        run("mke2fs", "-q", "-F", "-t", kind, "-U", uuid, "-E", extended, *args.split(), self.path)
 
     def add_journal(self, path, size, block_size):
         """Makes an external journal; the filesystem has to be made after it, with -J device=."""

@@ -43,7 +43,7 @@ class Volume:
         self.descriptor_size = struct.unpack_from("<H", sb, 254)[0] if self.incompat & INCOMPAT_64BIT else 32
         self.first_meta_bg = u32(260)
         self.groups = -(-(self.blocks - self.first_data_block) // self.blocks_per_group)
-        self._tables = {}
+        self._tables, self._bitmaps = {}, {}
 
     def block(self, number):
         return self.read(number * self.block_size, self.block_size)
@@ -70,8 +70,18 @@ class Volume:
             else:
                 block = self.first_data_block + 1 + meta
             at = block * self.block_size + group % per_block * self.descriptor_size
-            self._tables[group] = struct.unpack("<I", self.read(at + 8, 4))[0]
+            self._bitmaps[group], _, self._tables[group] = struct.unpack("<III", self.read(at, 12))
         return self._tables[group]
+
+    def used_blocks(self):
+        """The set of all blocks that are in use, by the bitmaps."""
+        used = set(range(self.first_data_block))
+        for group in range(self.groups):
+            self.inode_table(group)
+            first = self.first_data_block + group * self.blocks_per_group
+            bits = int.from_bytes(self.block(self._bitmaps[group]), "little")
+            used.update(first + i for i in range(min(self.blocks_per_group, self.blocks - first)) if bits >> i & 1)
+        return used
 
     def inode_at(self, number):
         """Byte offset of an inode."""

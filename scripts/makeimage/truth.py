@@ -1,18 +1,28 @@
 """The files beside an image: the truth as JSON (one line a life), and the hashes of the lost blocks."""
 
-import glob
 import hashlib
 import json
 import os
+import re
 
 
-def sources():
-    """Identifies the scripts that made an image: when they change, it is made anew."""
+def sources(case):
+    """Identifies the scripts that make a case's image: when they change, it is made anew.
+
+    Of the cases' own files only the case's and what it imports, so that a new case leaves all images as they are.
+    """
     here = os.path.dirname(os.path.abspath(__file__))
+    contents, waiting = {}, ["../make-image", "truth", case.__module__.rsplit(".", 1)[1]]
+    while waiting:
+        name = waiting.pop()
+        if name not in contents:
+            path = os.path.join(here, name if name.startswith("..") else name + ".py")
+            with open(path, "rb") as source:
+                contents[name] = source.read()
+            waiting += re.findall(r"^from \.(\w+) import", contents[name].decode(), re.M)
     digest = hashlib.sha256()
-    for path in [os.path.join(os.path.dirname(here), "make-image"), *sorted(glob.glob(os.path.join(here, "*.py")))]:
-        with open(path, "rb") as source:
-            digest.update(os.path.basename(path).encode() + b"\0" + source.read() + b"\0")
+    for name, content in sorted(contents.items()):
+        digest.update(name.encode() + b"\0" + content + b"\0")
     return digest.hexdigest()
 
 

@@ -83,7 +83,7 @@ fn open(args: &ImageArgs, global: &Global) -> Result<Arc<Tree>> {
     }
     messages::start(global)?;
     let meter = Meter::new(global);
-    let recovery = Recovery::open(&OpenOptions { image, superblock: args.superblock }, &meter);
+    let recovery = Recovery::open(&OpenOptions { superblock: args.superblock, ..OpenOptions::new(image) }, &meter);
     meter.finish();
     Ok(Arc::new(Tree::build(Arc::new(recovery?))))
 }

@@ -7,6 +7,9 @@ pub fn parse(bytes: &[u8]) -> impl ExactSizeIterator<Item = Option<Block>> + '_ 
     bytes.as_chunks::<4>().0.iter().map(|raw| Block::new(u32::from_le_bytes(*raw).into()))
 }
 
+/// Direct pointers of an inode (`EXT3_NDIR_BLOCKS`).
+pub const DIRECT: u64 = 12;
+
 /// First file block that the inode's pointer in `slot` (12 IND, 13 DIND, 14 TIND; else direct) maps, with `per`
 /// pointers to a block. As `ext3_block_to_path` (fs/ext3/inode.c).
 pub const fn first_file_block(slot: usize, per: u64) -> u64 {

@@ -105,6 +105,12 @@ impl Log {
         (index - first < count).then(|| block.plus(u64::from(index - first)))
     }
 
+    /// Whether a block of the filesystem is one of the log's. The log commonly is a run or two.
+    pub fn occupies(&self, block: Block) -> bool {
+        let within = |(_, start, count): &(u32, Block, u32)| *start <= block && block < start.plus(u64::from(*count));
+        self.device.is_none() && self.map.iter().any(within)
+    }
+
     /// Byte of the image at which a log block stands; `None` for an external journal.
     pub fn image_offset(&self, index: u32) -> Option<u64> {
         if self.device.is_some() { None } else { Some(self.place(index)?.get() * self.block_size) }

@@ -130,6 +130,13 @@ impl Journal {
         self.accounted_from.is_some_and(|from| moment >= from)
     }
 
+    /// Whether of at least half of the transactions after `moment` something survives.
+    pub fn keeps_most_since(&self, moment: Moment) -> bool {
+        let kept = (self.transactions.len() - self.transactions.partition_point(|t| t.moment <= moment)) as u64;
+        let newest = self.transactions.last().map_or(0, |newest| newest.moment.0);
+        self.accounts_since(moment) || moment > Moment::PAST && kept * 2 >= newest.saturating_sub(moment.0)
+    }
+
     /// Time of the commit at a moment, in seconds since 1970, where the log says it.
     pub fn commit_time(&self, moment: Moment) -> Option<(i64, u32)> {
         let at = self.transactions.binary_search_by_key(&moment, |t| t.moment).ok()?;
@@ -144,6 +151,11 @@ impl Journal {
     /// Bytes of the log; `None` without a journal.
     pub fn size(&self) -> Option<u64> {
         self.log.as_ref().map(Log::size)
+    }
+
+    /// Whether a block of the filesystem is one of the log's.
+    pub fn occupies(&self, block: Block) -> bool {
+        self.log.as_ref().is_some_and(|log| log.occupies(block))
     }
 
     /// Byte of the image at which a log block stands; `None` for an external journal.

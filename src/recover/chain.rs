@@ -1,41 +1,16 @@
 //! Where a lost file's blocks are: its pointers followed through indirect blocks, each block's fate decided on the way.
-//!
-//! An indirect block's pointers are the union of its copies in the journal and of what still stands on the disk, since
-//! truncation only ever zeroes pointers (`ext3_free_branches`, fs/ext3/inode.c).
 
+use super::fate::Fate;
 use super::file::{LostFile, Mapping, Pointer};
+use super::placed::Placed;
 use super::reuse::Reuse;
+use super::table::{Absent, HOLE, Table, UNCERTAIN};
 use crate::format::indirect;
 use crate::fs::{Filesystem, path_to};
-use crate::journal::Copy;
 use crate::run::{self, Evidence, Place, Run};
-use crate::units::{Block, FileBlock, Moment};
+use crate::units::{Block, FileBlock};
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::sync::Arc;
-
-/// An indirect block's pointers, resolved.
-pub struct Table {
-    /// One for each pointer of the block; all `None` where it is lost.
-    entries: Vec<Option<Pointer>>,
-    /// What an absent pointer means.
-    absent: Absent,
-}
-
-/// What the absence of a pointer means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Absent {
-    evidence: Evidence,
-    reason: &'static str,
-}
-
-const HOLE: Absent = Absent { evidence: Evidence::Hole, reason: "" };
-const UNCERTAIN: Absent = Absent { evidence: Evidence::Unknown, reason: "no copy of the pointer survives" };
-
-/// The table of an indirect block that the medium does not give.
-fn unreadable(per: usize) -> Table {
-    Table { entries: vec![None; per], absent: Absent { evidence: Evidence::Unreadable, reason: "its indirect block cannot be read" } }
-}
 
 /// A piece of a file's map that is kept in the cache.
 #[derive(Clone)]
@@ -59,12 +34,12 @@ impl Piece {
     }
 }
 
-/// Keeps pieces, by indirect block and the first file block that it maps.
+/// Keeps pieces, by the level of an indirect block (1 for an IND) and the first file block that it maps.
 pub trait Cache {
     /// Looks one up.
-    fn get(&self, key: (Block, FileBlock)) -> Option<Piece>;
+    fn get(&self, key: (u8, FileBlock)) -> Option<Piece>;
     /// Keeps one.
-    fn put(&self, key: (Block, FileBlock), piece: Piece);
+    fn put(&self, key: (u8, FileBlock), piece: Piece);
 }
 
 /// Whether a block that one file claims was claimed by another later.
@@ -73,14 +48,16 @@ pub trait Claims {
     fn lost_to_newer(&self, block: Block, at: Option<FileBlock>) -> bool;
 }
 
-/// What became of a block.
-enum Fate {
-    Stands,
-    /// It stands, unless something happened that the journal no longer tells.
+/// What is known of the time since a loss that the journal does not cover.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Since {
+    /// No file came or went: what is free was not used.
+    Quiet,
+    /// Something happened, but little, or its traces are found.
+    #[default]
     Likely,
-    Overwritten(&'static str),
-    /// No block that a file can have.
-    Absurd,
+    /// Files came and went that left no trace of where they were.
+    Doubtful,
 }
 
 /// Everything that is needed to follow one file's pointers.
@@ -93,8 +70,8 @@ pub struct Chain<'a, C: ?Sized, K: ?Sized> {
     pub file: &'a LostFile,
     /// Whether zeros in an indirect block of which only the disk's copy is left are holes: all blocks are accounted for without them.
     pub zeros_are_holes: bool,
-    /// Whether files came and went since the loss, in a time of which the journal tells nothing, and left no trace of where they were.
-    pub doubtful: bool,
+    /// What the time since the loss that the journal does not cover can have done to free blocks.
+    pub since: Since,
     /// Later claims.
     pub claims: &'a C,
     /// Resolved pieces.
@@ -105,137 +82,6 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     /// Blocks that the file's size spans.
     pub fn file_blocks(&self) -> u64 {
         self.file.size.div_ceil(self.fs.block_size())
-    }
-
-    fn fate(&self, block: Block, at: Option<FileBlock>) -> Fate {
-        let (fs, span) = (self.fs, &self.file.span);
-        if fs.geometry().is_metadata(block) {
-            return Fate::Absurd;
-        }
-        if self.reuse.was_retaken(fs, block, self.freed_from()) && !self.is_untouched(block) {
-            return Fate::Overwritten("in use again since");
-        }
-        if self.reuse.was_metadata_since(fs, block, span.freed_by) && !self.is_untouched(block) {
-            return Fate::Overwritten("held metadata since");
-        }
-        if fs.is_allocated(block) && !self.is_held_by_successor(block, at) && !self.is_untouched(block) {
-            return Fate::Overwritten("in use now");
-        }
-        if self.claims.lost_to_newer(block, at) {
-            return Fate::Overwritten("belonged to a file lost later");
-        }
-        if span.covered { Fate::Stands } else { Fate::Likely }
-    }
-
-    /// The first moment at which a block can have been free: the first at which the loss shows, unless transactions
-    /// before that are missing.
-    fn freed_from(&self) -> Moment {
-        let span = &self.file.span;
-        if span.covered { span.freed } else { Moment(span.last.0.saturating_add(1)).min(span.freed) }
-    }
-
-    /// The last moment at which a block was certainly still the file's.
-    fn owned_until(&self) -> Moment {
-        if self.file.span.covered { self.file.span.freed } else { self.file.span.last }
-    }
-
-    /// Whether a block was given to new metadata that has not left the journal yet, so that its old content still stands.
-    fn is_untouched(&self, block: Block) -> bool {
-        let (fs, span) = (self.fs, &self.file.span);
-        fs.journal().is_dirty() && span.covered && self.reuse.is_only_in_the_log(fs, block, span.freed)
-    }
-
-    /// Whether the same life of the inode still has the block, where it had it.
-    fn is_held_by_successor(&self, block: Block, at: Option<FileBlock>) -> bool {
-        let Some(successor) = &self.file.span.successor else { return false };
-        match at {
-            Some(at) => at.0 < self.file.span.cut && self.fs.current_block(successor, at) == Some(block),
-            None => successor[12..].contains(&Some(block)) || self.is_current_indirect(successor, block),
-        }
-    }
-
-    /// Whether `block` is an IND or DIND that the successor still uses.
-    fn is_current_indirect(&self, successor: &[Option<Block>; 15], block: Block) -> bool {
-        let pointers = |of: Option<Block>| -> Vec<Block> {
-            let bytes = of.and_then(|of| self.fs.read_block(of).ok()).unwrap_or_default();
-            indirect::parse(&bytes).flatten().collect()
-        };
-        let second = pointers(successor[13]);
-        if second.contains(&block) {
-            return true;
-        }
-        let third = pointers(successor[14]);
-        third.contains(&block) || third.into_iter().any(|below| pointers(Some(below)).contains(&block))
-    }
-
-    /// The pointers of an indirect block with `level` levels below it (1 for an IND).
-    fn table(&self, pointer: Pointer) -> Table {
-        let (fs, span, block) = (self.fs, &self.file.span, pointer.block);
-        let per = fs.pointers_per_block() as usize;
-        let lost = |reason| Table { entries: vec![None; per], absent: Absent { evidence: Evidence::Unknown, reason } };
-        let legal = |pointer: &Option<Block>| pointer.is_none_or(|p| fs.geometry().superblock.contains(p));
-        let mut entries: Vec<Option<Pointer>> = vec![None; per];
-        // Where transactions are missing after a copy, the block can have changed hands since, unless the file had it before.
-        let ours = |copy: &Copy| fs.journal().covers_since(copy.moment) || copy.moment >= pointer.since;
-        let copies = self.reuse.copies_of_owner(fs, block, span.born, self.owned_until());
-        let (mut seen, mut absent) = (false, UNCERTAIN);
-        for copy in copies.into_iter().filter(ours) {
-            let Ok(bytes) = fs.journal().read_copy(fs.image(), copy) else { continue };
-            if !indirect::parse(&bytes).all(|pointer| legal(&pointer)) {
-                continue;
-            }
-            // The last state before the loss, unless a truncate had begun in it or later states are missing.
-            if copy.moment < span.freed && (copy.moment >= span.last || fs.journal().covers_since(copy.moment)) {
-                absent = HOLE;
-            }
-            seen = true;
-            for (entry, pointer) in entries.iter_mut().zip(indirect::parse(&bytes)) {
-                match (entry.as_mut(), pointer) {
-                    // The same pointer in an older copy: it has stood there longer.
-                    (Some(known), Some(block)) if known.block == block => known.since = copy.moment,
-                    (None, Some(block)) => *entry = Some(Pointer { block, evidence: Evidence::Journal, since: copy.moment }),
-                    _ => {}
-                }
-            }
-        }
-        if absent == HOLE {
-            // Nothing can be added: the block itself may never have been written since, and still hold an older life's pointers.
-            return Table { entries, absent };
-        }
-        let home = match self.fate(block, None) {
-            Fate::Absurd => return lost("its indirect block is named by a damaged pointer"),
-            Fate::Overwritten(_) => None,
-            Fate::Stands | Fate::Likely => match fs.read_home(block) {
-                Err(_) if !seen => return unreadable(per),
-                home => home.ok(),
-            },
-        };
-        let Some(home) = home else {
-            return if seen { Table { entries, absent } } else { lost("its indirect block was used again") };
-        };
-        let same = indirect::parse(&home).zip(&entries).all(|(p, known)| match (p, known) {
-            (Some(p), Some(known)) => p == known.block,
-            _ => legal(&p),
-        });
-        if same && (seen || self.is_plausible(&home)) {
-            for (entry, pointer) in entries.iter_mut().zip(indirect::parse(&home)) {
-                *entry = entry.or(pointer.map(|block| Pointer { block, evidence: Evidence::Chain, since: Moment::NOW }));
-            }
-        } else if !seen {
-            return lost("its indirect block no longer holds pointers");
-        }
-        Table { entries, absent: if self.zeros_are_holes { HOLE } else { absent } }
-    }
-
-    /// Whether a block of which no copy proves it can be this file's: its pointers are blocks that were in use before
-    /// the file was lost, and none twice.
-    fn is_plausible(&self, home: &[u8]) -> bool {
-        let mut seen = HashSet::new();
-        indirect::parse(home).flatten().all(|pointer| {
-            !self.fs.geometry().is_metadata(pointer)
-                && seen.insert(pointer)
-                && self.reuse.was_allocated_before(self.fs, pointer, self.file.span.freed) != Some(false)
-        })
     }
 
     /// The run of one data block.
@@ -255,8 +101,12 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             return run(pointer.evidence, Place::Log { index: copy.index, escaped: copy.escaped }, "the data itself is in the journal");
         }
         match self.fate(pointer.block, Some(at)) {
+            Fate::Stands | Fate::Likely if pointer.evidence == Evidence::Inferred && self.since != Since::Doubtful => {
+                run(Evidence::Inferred, Place::Home, "no pointer is left; placed between the blocks before and after it")
+            }
             Fate::Stands => run(pointer.evidence, Place::Home, ""),
-            Fate::Likely if self.doubtful => {
+            Fate::Likely if self.since == Since::Quiet => run(pointer.evidence, Place::Home, ""),
+            Fate::Likely if self.since == Since::Doubtful => {
                 Run::absent(at, 1, Evidence::Unknown, "the journal does not tell whether the block was used after the loss")
             }
             Fate::Likely => run(
@@ -269,23 +119,37 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         }
     }
 
-    fn leaf(&self, pointer: Pointer, first: FileBlock) -> Arc<[Run]> {
-        if let Some(Piece::Leaf(runs)) = self.cache.get((pointer.block, first)) {
+    fn leaf(&self, pointer: Option<Pointer>, first: FileBlock, absent: Absent) -> Arc<[Run]> {
+        if let Some(Piece::Leaf(runs)) = self.cache.get((1, first)) {
             return runs;
         }
-        let table = self.table(pointer);
+        let table = self.table_at(1, first, pointer, absent);
         let runs: Arc<[Run]> = self.runs_of(&table.entries, table.absent, first).into();
-        self.cache.put((pointer.block, first), Piece::Leaf(Arc::clone(&runs)));
+        self.cache.put((1, first), Piece::Leaf(Arc::clone(&runs)));
         runs
     }
 
-    fn inner(&self, pointer: Pointer, first: FileBlock) -> Arc<Table> {
-        if let Some(Piece::Inner(table)) = self.cache.get((pointer.block, first)) {
+    fn inner(&self, level: u8, pointer: Option<Pointer>, first: FileBlock, absent: Absent) -> Arc<Table> {
+        if let Some(Piece::Inner(table)) = self.cache.get((level, first)) {
             return table;
         }
-        let table = Arc::new(self.table(pointer));
-        self.cache.put((pointer.block, first), Piece::Inner(Arc::clone(&table)));
+        let table = Arc::new(self.table_at(level, first, pointer, absent));
+        self.cache.put((level, first), Piece::Inner(Arc::clone(&table)));
         table
+    }
+
+    /// What was placed of the file without pointers.
+    pub(super) fn placed(&self) -> Option<&Placed> {
+        match &self.file.mapping {
+            Mapping::Indirect { placed, .. } => placed.as_deref(),
+            Mapping::Inline(_) => None,
+        }
+    }
+
+    /// Whether anything is known of the file blocks under an absent pointer.
+    fn is_covered(&self, level: u8, first: u64) -> bool {
+        let count = indirect::span(level, self.fs.pointers_per_block());
+        self.placed().is_some_and(|placed| placed.covers(level, FileBlock(first), count))
     }
 
     /// The runs of data pointers that map the file blocks from `first` on.
@@ -332,7 +196,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
 
     fn pointed_at(&self, at: FileBlock) -> Option<Run> {
         let end = self.file_blocks();
-        let Mapping::Indirect { pointers, certain } = &self.file.mapping else { return None };
+        let Mapping::Indirect { pointers, certain, .. } = &self.file.mapping else { return None };
         if at.0 >= end {
             return None;
         }
@@ -346,15 +210,15 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let (mut first, mut pointer, mut absent) = (indirect::first_file_block(slot, per), pointers[slot], root);
         for below in (0..level).rev() {
             let span = indirect::span(below + 1, per);
-            let Some(known) = pointer else {
+            if pointer.is_none() && !self.is_covered(below + 1, first) {
                 return Run::absent(at, first + span - at.0, absent.evidence, absent.reason).part(at, end - at.0);
-            };
+            }
             if below == 0 {
-                let runs = self.leaf(known, FileBlock(first));
+                let runs = self.leaf(pointer, FileBlock(first), absent);
                 let index = runs.partition_point(|run| run.end() <= at);
                 return runs.get(index)?.part(at, end - at.0);
             }
-            let table = self.inner(known, FileBlock(first));
+            let table = self.inner(below + 1, pointer, FileBlock(first), absent);
             let index = (at.0 - first) / indirect::span(below, per);
             pointer = table.entries.get(index as usize).copied()?;
             absent = table.absent;
@@ -365,29 +229,38 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
 
     /// Every indirect block and every data block that the file's pointers name, in file order; a block that is met
     /// twice as an indirect block is given again but not followed.
-    pub fn visit(&self, visit: &mut dyn FnMut(Block, Option<FileBlock>) -> bool) {
+    /// `read` is given each indirect block that has a place of its own, with its pointers.
+    pub fn visit(&self, visit: &mut dyn FnMut(Block, Option<FileBlock>) -> bool, read: &mut dyn FnMut(Block, &Table)) {
         let Mapping::Indirect { pointers, .. } = &self.file.mapping else { return };
         let (per, end) = (self.fs.pointers_per_block(), self.file_blocks());
-        let mut todo: Vec<(u64, u8, Pointer)> = vec![];
+        let mut todo: Vec<(u64, u8, Option<Pointer>)> = vec![];
         for slot in (0..15).rev() {
-            if let Some(pointer) = pointers[slot] {
-                todo.push((indirect::first_file_block(slot, per), (slot as u8).saturating_sub(11), pointer));
-            }
+            todo.push((indirect::first_file_block(slot, per), (slot as u8).saturating_sub(11), pointers[slot]));
         }
         while let Some((first, level, pointer)) = todo.pop() {
+            if pointer.is_none() && (level == 0 || !self.is_covered(level, first)) {
+                continue;
+            }
             if level == 0 {
-                visit(pointer.block, Some(FileBlock(first)));
+                if let Some(pointer) = pointer {
+                    visit(pointer.block, Some(FileBlock(first)));
+                }
                 continue;
             }
-            if first >= end && self.file.size_from != super::file::SizeFrom::Chain || !visit(pointer.block, None) {
+            if first >= end && self.file.size_from != super::file::SizeFrom::Chain {
                 continue;
             }
-            let table = self.inner(pointer, FileBlock(first));
+            let placed = self.placed().and_then(|placed| placed.table(level, FileBlock(first))).map(|table| table.block);
+            let block = placed.or(pointer.map(|pointer| pointer.block));
+            if !block.is_none_or(|block| visit(block, None)) {
+                continue;
+            }
+            let table = self.inner(level, pointer, FileBlock(first), UNCERTAIN);
+            if let Some(block) = block {
+                read(block, &table);
+            }
             let span = indirect::span(level - 1, per);
-            let below = table.entries.iter().zip(0..).filter_map(|(entry, i)| Some((first + i * span, level - 1, (*entry)?)));
-            let mut below: Vec<_> = below.collect();
-            below.reverse();
-            todo.append(&mut below);
+            todo.extend(table.entries.iter().enumerate().rev().map(|(i, entry)| (first + i as u64 * span, level - 1, *entry)));
         }
     }
 }

@@ -2,9 +2,11 @@
 //! the other's were free before. Counts on the way what of each file is there.
 
 use super::Progress;
-use super::chain::{Cache, Chain, Claims, Piece};
-use super::file::{LostFile, Mapping, SizeFrom, Tally, Time};
+use super::chain::{Cache, Chain, Claims, Piece, Since};
+use super::file::{LostFile, Mapping, SizeFrom, Tally};
 use super::reuse::Reuse;
+use super::stillness::Stillness;
+use super::table::Table;
 use crate::fs::Filesystem;
 use crate::run::{self, Evidence, Place, Run};
 use crate::units::{Block, FileBlock, Generation, Ino};
@@ -19,8 +21,8 @@ pub struct Verdict {
     pub lost: RoaringTreemap,
     /// Its indirect blocks have holes only where the file had.
     pub zeros_are_holes: bool,
-    /// Its blocks may have been used since by files that left no trace.
-    pub doubtful: bool,
+    /// What the time since its loss can have done.
+    pub since: Since,
 }
 
 /// The blocks claimed so far, and what this file finds taken.
@@ -46,14 +48,14 @@ impl Claims for Taken<'_> {
 
 /// The piece that was resolved last of each kind: a pass in file order asks for no other.
 #[derive(Default)]
-struct Latest(RefCell<Vec<((Block, FileBlock), Piece)>>);
+struct Latest(RefCell<Vec<((u8, FileBlock), Piece)>>);
 
 impl Cache for Latest {
-    fn get(&self, key: (Block, FileBlock)) -> Option<Piece> {
+    fn get(&self, key: (u8, FileBlock)) -> Option<Piece> {
         self.0.borrow().iter().find(|(held, _)| *held == key).map(|(_, piece)| piece.clone())
     }
 
-    fn put(&self, key: (Block, FileBlock), piece: Piece) {
+    fn put(&self, key: (u8, FileBlock), piece: Piece) {
         // One leaf and the two levels above it.
         let mut held = self.0.borrow_mut();
         if held.len() >= 3 {
@@ -64,13 +66,20 @@ impl Cache for Latest {
     }
 }
 
-/// Settles who has which block. `files` are sorted, newest loss first; their tallies, and sizes that rest on the chain, are filled in.
-pub fn settle(fs: &Filesystem, reuse: &Reuse, files: &mut [LostFile], progress: &dyn Progress) -> Vec<Verdict> {
+/// Settles who has which block. `files` are sorted, newest loss first; their tallies, and sizes that rest on the chain, are filled
+/// in. `read` is given every indirect block of theirs. Returns also all blocks that they claim.
+pub fn settle(
+    fs: &Filesystem,
+    reuse: &Reuse,
+    stillness: &Stillness,
+    files: &mut [LostFile],
+    read: &mut dyn FnMut(Block, &Table),
+    progress: &dyn Progress,
+) -> (Vec<Verdict>, RoaringTreemap) {
     let mut seen = RoaringTreemap::new();
     let mut verdicts: Vec<Verdict> = vec![];
     let mut epochs: HashMap<(Option<Ino>, Option<Generation>), Vec<usize>> = HashMap::new();
     let total = files.len() as u64;
-    let last_traceless = files.iter().filter(|file| !file.has_trace()).filter_map(|file| file.deleted).max();
     for index in 0..files.len() {
         if index % 256 == 0 {
             progress.step("following block chains", index as u64, total);
@@ -87,7 +96,7 @@ pub fn settle(fs: &Filesystem, reuse: &Reuse, files: &mut [LostFile], progress: 
                     reuse,
                     file,
                     zeros_are_holes: verdict.zeros_are_holes,
-                    doubtful: verdict.doubtful,
+                    since: verdict.since,
                     claims: &verdict.lost,
                     cache: &cache,
                 };
@@ -95,12 +104,12 @@ pub fn settle(fs: &Filesystem, reuse: &Reuse, files: &mut [LostFile], progress: 
             })
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
-        let (own, verdict) = settle_one(fs, reuse, file, taken, last_traceless);
+        let (own, verdict) = settle_one(fs, reuse, file, taken, stillness, read);
         later.push(index);
         verdicts.push(verdict);
         seen |= own;
     }
-    verdicts
+    (verdicts, seen)
 }
 
 /// Walks one file. Returns the blocks that it claims.
@@ -109,40 +118,38 @@ fn settle_one(
     reuse: &Reuse,
     file: &mut LostFile,
     taken: Taken<'_>,
-    last_traceless: Option<Time>,
+    stillness: &Stillness,
+    read: &mut dyn FnMut(Block, &Table),
 ) -> (RoaringTreemap, Verdict) {
-    let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<FileBlock>);
+    let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<(FileBlock, Block)>);
     let mut zeros_are_holes = true;
-    // Files can have come and gone in transactions of which nothing is left. Otherwise those that died later without a
-    // trace of where they were tell whether any did.
-    let traceless = || file.deleted.is_none_or(|deleted| last_traceless.is_some_and(|last| last.seconds > deleted.seconds));
-    let missing = !fs.journal().transactions().is_empty() && !fs.journal().accounts_since(file.span.last);
-    let doubtful = !file.span.covered && (missing || traceless());
+    let since = if file.span.covered { Since::Quiet } else { stillness.since(fs, file) };
     let (size, by_chain) = (file.size, file.size_from == SizeFrom::Chain);
     if matches!(file.mapping, Mapping::Indirect { .. }) {
         let cache = Latest::default();
-        let chain = Chain { fs, reuse, file, zeros_are_holes, doubtful, claims: &taken, cache: &cache };
+        let chain = Chain { fs, reuse, file, zeros_are_holes, since, claims: &taken, cache: &cache };
         let mut count = 0u64;
-        chain.visit(&mut |block, at| {
+        let mut visit = |block: Block, at: Option<FileBlock>| {
             let again = at.is_none() && !indirect.insert(block.get());
             if again {
                 taken.lost.borrow_mut().insert(block.get());
                 return false;
             }
             count += 1;
-            last = last.max(at);
+            last = last.max(at.map(|at| (at, block)));
             own.insert(block.get());
             true
-        });
-        zeros_are_holes = count >= file.span.blocks;
+        };
+        chain.visit(&mut visit, read);
+        zeros_are_holes = count >= file.span.blocks || chain.placed().is_some_and(|placed| placed.sparse);
     }
     if by_chain {
-        file.size = last.map_or(0, |last| last.plus(1).0.saturating_mul(fs.block_size()));
+        file.size = last.map_or(0, |(at, block)| at.0.saturating_mul(fs.block_size()).saturating_add(content(fs, block)));
     }
     let mut tally = Tally::default();
     {
         let cache = Latest::default();
-        let chain = Chain { fs, reuse, file, zeros_are_holes, doubtful, claims: &taken, cache: &cache };
+        let chain = Chain { fs, reuse, file, zeros_are_holes, since, claims: &taken, cache: &cache };
         let mut at = FileBlock(0);
         let mut before: Vec<Run> = vec![];
         while let Some(found) = chain.run_at(at) {
@@ -163,7 +170,14 @@ fn settle_one(
     }
     debug_assert!(by_chain || file.size == size);
     file.tally = tally;
-    (own, Verdict { lost: taken.lost.into_inner(), zeros_are_holes, doubtful })
+    (own, Verdict { lost: taken.lost.into_inner(), zeros_are_holes, since })
+}
+
+/// Bytes of a file's last block up to the zeros at its end: what lies behind the end of a file is zeros on the disk
+/// (`block_write_full_page`, fs/buffer.c).
+fn content(fs: &Filesystem, block: Block) -> u64 {
+    let zeros = fs.read_home(block).map_or(0, |bytes| bytes.iter().rev().take_while(|byte| **byte == 0).count() as u64);
+    (fs.block_size() - zeros).max(1)
 }
 
 /// Adds a run's bytes, cut at the file's size and less what a truncate zeroed.

@@ -1,5 +1,6 @@
 //! What is known of one lost file.
 
+use super::placed::Placed;
 use crate::run::Evidence;
 pub use crate::units::Time;
 use crate::units::{Block, Generation, Ino, Moment};
@@ -77,6 +78,8 @@ pub enum Mapping {
         pointers: Box<[Option<Pointer>; 15]>,
         /// Whether an absent pointer is known to have been absent.
         certain: bool,
+        /// What was found without a pointer to it.
+        placed: Option<Box<Placed>>,
     },
     /// The content itself (a fast symbolic link's target).
     Inline(Box<[u8]>),
@@ -120,6 +123,8 @@ pub struct Span {
     pub freed_by: Moment,
     /// The moment at which the last name was removed; for a file that lives on, `freed`.
     pub unlinked: Moment,
+    /// When it ended by the inode's own word (`i_dtime`; the change time of a truncated inode), where that stands.
+    pub ended: Option<Time>,
     /// What the same life of the inode maps today, if it still holds blocks.
     pub successor: Option<Box<[Option<Block>; 15]>>,
     /// File blocks from here on were cut off, so that whatever the successor has there is new.
@@ -172,6 +177,28 @@ pub struct LostFile {
     pub paths: Vec<Vec<u8>>,
     /// What of it is there.
     pub tally: Tally,
+    /// For a chain found without an inode: its topmost indirect block, and whose it may be.
+    pub orphan: Option<Orphan>,
+}
+
+/// A chain that was found without an inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// Its topmost indirect block that is left: what it is named by.
+    pub top: Block,
+    /// Inodes that may have been its own, where more than one fits equally; empty where none does, or where one is its own.
+    pub candidates: Vec<Candidate>,
+}
+
+/// An inode that may have been an orphan's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The inode.
+    pub ino: Ino,
+    /// Its path, as it was when it was lost or is today, where known.
+    pub path: Option<Vec<u8>>,
+    /// When it was deleted or truncated.
+    pub when: Option<Time>,
 }
 
 impl LostFile {
@@ -194,6 +221,6 @@ impl LostFile {
 
     /// Whether any copy of the inode told where its content was; without one even the size is unknown.
     pub fn has_trace(&self) -> bool {
-        !matches!(&self.mapping, Mapping::Indirect { pointers, certain: false } if pointers.iter().all(Option::is_none))
+        !matches!(&self.mapping, Mapping::Indirect { pointers, certain: false, placed: None } if pointers.iter().all(Option::is_none))
     }
 }

@@ -217,6 +217,7 @@ pub fn losses(fs: &Filesystem, life: &Life) -> Vec<LostFile> {
             freed,
             freed_by,
             unlinked,
+            ended: if deleted { dead_copy } else { None },
             successor: successor.clone(),
             cut: u64::MAX,
             blocks: 0,
@@ -248,6 +249,7 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
                 pointers[slot].map(|block| Pointer { block, evidence, since: epoch.since[slot] })
             })),
             certain,
+            placed: None,
         }
     };
     let largest = indirect::max_file_blocks(fs.pointers_per_block()).saturating_mul(block_size);
@@ -277,6 +279,7 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
         zeroed,
         paths: vec![],
         tally: Tally::default(),
+        orphan: None,
     }
 }
 

@@ -1,8 +1,10 @@
 //! What the tests share: images made by `scripts/make-image`, their truth, and a judge that holds a recovery against it.
 #![allow(dead_code, missing_docs)]
 
+pub mod chains;
 pub mod disk;
 pub mod judge;
+pub mod old_ext3;
 pub mod truth;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ pub fn root() -> &'static Path {
 pub fn folder() -> PathBuf {
     let folder = std::env::var_os("UNDELFS_TEST_IMAGES").map_or_else(|| PathBuf::from("/dev/shm/undelfs-test-images"), PathBuf::from);
     std::fs::create_dir_all(&folder)
-        .unwrap_or_else(|e| panic!("{}: {e}; set UNDELFS_TEST_IMAGES to a folder with 8 GB of room", folder.display()));
+        .unwrap_or_else(|e| panic!("{}: {e}; set UNDELFS_TEST_IMAGES to a folder with 18 GB of room", folder.display()));
     folder
 }
 
@@ -34,7 +36,23 @@ pub fn image(name: &str, arguments: &[&str]) -> PathBuf {
 
 /// Opens an image for recovery.
 pub fn recover(options: ImageOptions) -> Recovery {
-    Recovery::open(&OpenOptions { image: options, superblock: None }, &()).expect("the image opens")
+    Recovery::open(&OpenOptions::new(options), &()).expect("the image opens")
+}
+
+/// xorshift64*: repeatable from the seed that is printed.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
 }
 
 /// The undelfs program.

@@ -41,9 +41,9 @@ pub struct Life {
     pub sha256: Option<String>,
     /// (first file block, first physical block, count).
     pub runs: Option<Vec<(u64, u64, u64)>>,
-    /// (level, first file block, physical block).
+    /// Level (1 for IND), first file block, physical block of each indirect block.
     #[serde(default)]
-    pub indirect: Option<Vec<(u64, u64, u64)>>,
+    pub indirect: Vec<(u8, u64, u64)>,
     pub hashes: Option<(u64, u64)>,
     /// All its paths, raw: the one that it was lost under, as that is called today, then its hard links.
     #[serde(skip)]

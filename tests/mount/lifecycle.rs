@@ -118,7 +118,7 @@ fn an_image_that_shrinks_costs_the_reads_and_not_the_server() {
     let lives = truth(&original);
     let extent = |life: &Life| {
         let runs = life.runs.iter().flatten().map(|(_, block, count)| (*block, block + count));
-        let runs = runs.chain(life.indirect.iter().flatten().map(|(.., block)| (*block, block + 1)));
+        let runs = runs.chain(life.indirect.iter().map(|(.., block)| (*block, block + 1)));
         runs.fold((u64::MAX, 0), |all, run| (all.0.min(run.0), all.1.max(run.1)))
     };
     let mut files: Vec<_> = lives.iter().filter(|life| life.is("file") && life.size > 0).collect();

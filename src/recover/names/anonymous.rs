@@ -17,8 +17,8 @@ use crate::units::{Ino, Moment};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-/// Seconds between the change of the folder and `i_dtime`, which is set when the blocks are freed.
-const LATER: i64 = 1;
+/// Seconds between the change of the folder and `i_dtime`, which is set when the blocks are freed: that can wait for a commit.
+const LATER: i64 = 3;
 
 /// A folder with a single entry without inode number, and the file to which that seems to belong.
 struct Match {

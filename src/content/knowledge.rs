@@ -1,0 +1,437 @@
+//! What each format knows of the order of its blocks, behind one face, so that who places blocks need not know the formats.
+
+use super::bytes::{self, advance};
+use super::myisam::counter::Counter;
+use super::myisam::dynamic::{RowBlocks, row_blocks};
+use super::myisam::fixed::FixedRows;
+use super::myisam::header::{Header, RowFormat};
+use super::myisam::packed;
+use super::myisam::row_block::{Role, RowBlock};
+use super::records::{MIN_SYNC, Phases, Records, Walker};
+use super::{Kind, Verdict, innodb, sqlite};
+
+/// A place in a file that was followed up to there: what must come next.
+///
+/// # How often a wrong block passes
+/// Measured with 4 KiB blocks of real tables (MariaDB 10.11), at each block of the file: 40 other blocks of the same file, 10
+/// of another table, 10 of random bytes (tests/content.rs, `rates_of_wrong_blocks`). No right block was ever contradicted. In
+/// percent of the blocks tried:
+///
+/// | table | bits of the right block, mean | wrong, same file: not contradicted | of these with 10 bits | another table | random |
+/// |---|---|---|---|---|---|
+/// | dynamic, rows of 290 bytes, counting column (`mail`) | 14.4 | 1.4 | 0 of 107,202 | 4.8 | 0.4 |
+/// | the same, much updated, a third of it blobs of 96 KB (`churn`) | 7.3 | 17.0 | 1 of 90,910 | 3.0 | 37.9 |
+/// | dynamic, rows of 88 bytes, counting column (`names`) | 13.1 | 4.6 | 0 of 51,849 | 0.3 | 0.0 |
+/// | dynamic, rows of 20 bytes, no counting column (`tiny`) | 1.5 | 24.9 | 0 of 5,804 | 0.0 | 0.0 |
+/// | fixed, rows of 53 bytes, counting column (`fix`) | 13.1 | 14.3 | 0 of 15,479 | 0.0 | 0.0 |
+/// | compressed, 141 bytes (`pmail`) | 2.8 | 2.8 | 0 of 55,160 | 4.0 | 0.0 |
+/// | compressed, 48 bytes (`pnames`) | 4.4 | 2.7 | 0 of 28,326 | 0.0 | 0.0 |
+/// | InnoDB, 61% of its pages never written (`inno`) | 4.6 | 80.9 | 0 of 153,514 | 65.4 | 65.4 |
+///
+/// So the place of row heads alone leaves 1 to 5 of 100 blocks of the same table (a quarter where rows are 20 bytes long), and
+/// it takes several blocks in a row, a counting column, or links to prove one ([`Verdict::proves`]). Within a row longer than
+/// the block nothing can be said, nor of pages of InnoDB that were never written or whose end is not reached.
+pub trait Order: Send {
+    /// How well `next` fits as the next block. Cut the file's last block at its end.
+    fn fits(&self, next: &[u8]) -> Verdict;
+    /// Takes `block` as the next one, and says how well it fitted. After one that contradicts, nothing is known until records
+    /// are found in a later one.
+    fn feed(&mut self, block: &[u8]) -> Verdict;
+    /// Passes over bytes that are missing.
+    fn skip(&mut self, bytes: u64);
+    /// Bytes of `next` that belong to the file if it is the last block; `None` where the content does not end in it, or does not say.
+    fn ends_in(&self, _next: &[u8]) -> Option<usize> {
+        None
+    }
+    /// A number in this block that rises through the file, to sort blocks and runs of blocks by: the value of a counting column
+    /// near its start (learnt from blocks fed before; a few rows may be out of order), or an InnoDB page's number.
+    fn rank(&self, _block: &[u8]) -> Option<u64> {
+        None
+    }
+    /// A copy, to try one way among several.
+    fn fork(&self) -> Box<dyn Order>;
+}
+
+/// What is known of a file beyond the bytes of the block in question.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Facts<'a> {
+    /// The file's first block; empty where it is lost.
+    pub head: &'a [u8],
+    /// The head of the table's `.MYI`.
+    pub index: Option<&'a Header>,
+}
+
+/// A place that a block proves for itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Placement {
+    /// Offset in the file of the block's first byte.
+    pub offset: u64,
+    /// How well that is proven.
+    pub verdict: Verdict,
+}
+
+/// Follows a file of this kind from its start. `None` for kinds whose content says nothing about the order of its blocks:
+/// SQLite (pages carry no number), `.MYI` (nor do its pages), `.frm`, all common formats; and for those whose lengths stand in
+/// a head that is lost.
+pub fn order(kind: Kind, facts: Facts<'_>) -> Option<Box<dyn Order>> {
+    match kind {
+        Kind::MyisamDynamic => {
+            let rows = row_blocks_of(facts);
+            Some(Box::new(Table::new(Some(Walker::new(rows, 0, 0)), rows)))
+        }
+        Kind::MyisamPacked => {
+            let rows = packed_rows(facts)?;
+            Some(Box::new(Tiles { walker: Some(Walker::new(rows, 0, rows.header.length.into())), position: 0, records: rows }))
+        }
+        Kind::MyisamFixed => {
+            let rows = FixedRows::new(facts.index.filter(|h| h.format == RowFormat::Fixed)?.packed_length, 0)?;
+            Some(Box::new(FixedTable { rows, counter: Counter::default() }))
+        }
+        Kind::Innodb => Some(Box::new(innodb::Pages::new(innodb::Space::parse(facts.head)?))),
+        _ => None,
+    }
+}
+
+/// Follows a file of this kind from a block on of which only the bytes are known. `None` for kinds whose blocks then say
+/// nothing: fixed rows have no heads. What a block of InnoDB says alone, [`absolute`] tells.
+pub fn order_anywhere(kind: Kind, facts: Facts<'_>) -> Option<Box<dyn Order>> {
+    match kind {
+        Kind::MyisamDynamic => Some(Box::new(Table::new(None, row_blocks_of(facts)))),
+        Kind::MyisamPacked => Some(Box::new(Tiles { walker: None, position: 0, records: packed_rows(facts)? })),
+        _ => None,
+    }
+}
+
+fn row_blocks_of(facts: Facts<'_>) -> RowBlocks {
+    // A row without blobs is at most as long as all its columns with their lengths and flags.
+    let max = facts.index.filter(|h| h.format == RowFormat::Dynamic && h.blobs == 0).map(|h| h.max_packed_length);
+    max.map_or(RowBlocks::ANY, |max_row| RowBlocks { max_row })
+}
+
+fn packed_rows(facts: Facts<'_>) -> Option<packed::Rows> {
+    Some(packed::Rows { header: packed::Header::parse(facts.head)?, blobs: facts.index?.blobs > 0 })
+}
+
+/// The place in the file that `block`'s bytes prove alone. Only pages of InnoDB carry their number; all other formats need what
+/// comes before ([`order`]) or the links of other blocks ([`Link`](super::myisam::dynamic::Link)).
+///
+/// For InnoDB give it a whole page: its checksum then proves it. The first filesystem block of a page alone says where it
+/// claims to stand, and that counts 16 bits (tablespace, number, type and LSN agree with what is known of the file).
+pub fn absolute(kind: Kind, facts: Facts<'_>, block: &[u8]) -> Option<Placement> {
+    if kind != Kind::Innodb {
+        return None;
+    }
+    let space = innodb::Space::parse(facts.head)?;
+    let page = space.header(block)?;
+    let offset = u64::from(page.number) * u64::from(space.page_size);
+    let bits = match block.get(..space.page_size as usize).map(innodb::seal) {
+        Some(innodb::Seal::Checksum | innodb::Seal::Lsn) => 32,
+        Some(innodb::Seal::Broken) => return None,
+        None => 16,
+    };
+    Some(Placement { offset, verdict: Verdict::Fits { bits } })
+}
+
+/// Whether `block` can stand at `offset` of such a file, from its bytes alone: to find pointers that lead to another life of a
+/// block, or to another file's. What comes before it says far more: follow the file with [`order`] where its blocks are known.
+pub fn check(kind: Kind, facts: Facts<'_>, offset: u64, block: &[u8]) -> Verdict {
+    if offset == 0 {
+        return match kind {
+            Kind::MyisamFixed | Kind::Common { .. } => Verdict::POSSIBLE,
+            Kind::MyisamDynamic => Walker::new(row_blocks_of(facts), 0, 0).fits(block),
+            _ if super::identify(block) == Some(kind) => Verdict::Fits { bits: 16 },
+            _ => Verdict::Contradicted,
+        };
+    }
+    match kind {
+        Kind::Innodb => innodb_at(facts, offset, block),
+        Kind::MyisamFixed => {
+            facts.index.and_then(|h| FixedRows::new(h.packed_length, offset)).map_or(Verdict::POSSIBLE, |rows| rows.fits(block))
+        }
+        Kind::Sqlite => sqlite_at(facts, offset, block),
+        // Anywhere else blocks begin in the middle of a row.
+        _ => Verdict::POSSIBLE,
+    }
+}
+
+fn innodb_at(facts: Facts<'_>, offset: u64, block: &[u8]) -> Verdict {
+    let Some(space) = innodb::Space::parse(facts.head) else { return Verdict::POSSIBLE };
+    if offset >= space.length() {
+        return Verdict::Contradicted;
+    }
+    if !offset.is_multiple_of(space.page_size.into()) || bytes::all_zero(block) {
+        return Verdict::POSSIBLE;
+    }
+    match absolute(Kind::Innodb, facts, block) {
+        Some(placement) if placement.offset == offset => placement.verdict,
+        _ => Verdict::Contradicted,
+    }
+}
+
+fn sqlite_at(facts: Facts<'_>, offset: u64, block: &[u8]) -> Verdict {
+    match sqlite::Database::parse(facts.head) {
+        Some(database) if database.length().is_some_and(|length| offset >= length) => Verdict::Contradicted,
+        Some(_) if block.starts_with(sqlite::MAGIC) => Verdict::Contradicted,
+        _ => Verdict::POSSIBLE,
+    }
+}
+
+/// A dynamic table: the chain of row blocks, and a column that counts.
+#[derive(Clone)]
+struct Table {
+    walker: Option<Walker<RowBlocks>>,
+    position: u64,
+    counter: Counter,
+    max: RowBlocks,
+}
+
+/// The data of whole rows in a block whose row blocks begin at `phase`.
+fn whole_rows(block: &[u8], phase: usize) -> Vec<&[u8]> {
+    let rows = row_blocks(block, phase).into_iter().filter(|(_, row)| row.role == Role::Whole);
+    rows.map(|(at, row)| &block[(at + usize::from(row.header)).min(block.len())..]).collect()
+}
+
+impl Table {
+    fn new(walker: Option<Walker<RowBlocks>>, max: RowBlocks) -> Self {
+        Table { walker, position: 0, counter: Counter::default(), max }
+    }
+}
+
+impl Order for Table {
+    fn fits(&self, next: &[u8]) -> Verdict {
+        let phase = match &self.walker {
+            Some(walker) => match walker.fits(next) {
+                Verdict::Contradicted => return Verdict::Contradicted,
+                verdict => (walker.boundary().and_then(|at| usize::try_from(at).ok()).or_else(|| best_phase(&self.max, next)), verdict),
+            },
+            None => (best_phase(&self.max, next), Verdict::POSSIBLE),
+        };
+        let (Some(at), verdict) = phase else { return phase.1 };
+        verdict.and(self.counter.fits(whole_rows(next, at).into_iter()))
+    }
+
+    fn feed(&mut self, block: &[u8]) -> Verdict {
+        let verdict = self.fits(block);
+        self.position = advance(self.position, block.len() as u64);
+        let counter = &mut self.counter;
+        let mut seen = |_: u64, head: &[u8]| {
+            if let Ok(row) = RowBlock::parse(head)
+                && row.role == Role::Whole
+            {
+                counter.row(head.get(usize::from(row.header)..).unwrap_or_default());
+            }
+        };
+        let followed = match &mut self.walker {
+            Some(walker) => walker.feed(block, &mut seen).is_ok(),
+            None => false,
+        };
+        if !followed {
+            self.walker = Walker::resume(self.max, self.position - block.len() as u64, block);
+        }
+        verdict
+    }
+
+    fn skip(&mut self, bytes: u64) {
+        self.position = advance(self.position, bytes);
+        self.walker.take_if(|walker| !walker.skip(bytes));
+    }
+
+    fn ends_in(&self, next: &[u8]) -> Option<usize> {
+        self.walker.as_ref()?.ends_in(next)
+    }
+
+    fn rank(&self, block: &[u8]) -> Option<u64> {
+        self.counter.first(whole_rows(block, best_phase(&self.max, block)?).into_iter())
+    }
+
+    fn fork(&self) -> Box<dyn Order> {
+        Box::new(self.clone())
+    }
+}
+
+fn best_phase(records: &impl Records, block: &[u8]) -> Option<usize> {
+    Phases::of(records, block).best().filter(|&(_, count)| count >= MIN_SYNC).map(|(at, _)| at)
+}
+
+/// Records without more than their lengths.
+#[derive(Clone)]
+struct Tiles<R> {
+    walker: Option<Walker<R>>,
+    position: u64,
+    records: R,
+}
+
+impl<R: Records + Clone + Send + 'static> Order for Tiles<R> {
+    fn fits(&self, next: &[u8]) -> Verdict {
+        self.walker.as_ref().map_or(Verdict::POSSIBLE, |walker| walker.fits(next))
+    }
+
+    fn feed(&mut self, block: &[u8]) -> Verdict {
+        let verdict = self.fits(block);
+        if self.walker.as_mut().is_none_or(|walker| walker.feed(block, |_, _| ()).is_err()) {
+            self.walker = Walker::resume(self.records.clone(), self.position, block);
+        }
+        self.position = advance(self.position, block.len() as u64);
+        verdict
+    }
+
+    fn skip(&mut self, bytes: u64) {
+        self.position = advance(self.position, bytes);
+        self.walker.take_if(|walker| !walker.skip(bytes));
+    }
+
+    fn ends_in(&self, next: &[u8]) -> Option<usize> {
+        self.walker.as_ref()?.ends_in(next)
+    }
+
+    fn fork(&self) -> Box<dyn Order> {
+        Box::new(self.clone())
+    }
+}
+
+/// A fixed table: the places of its rows, and a column that counts.
+#[derive(Clone)]
+struct FixedTable {
+    rows: FixedRows,
+    counter: Counter,
+}
+
+impl FixedTable {
+    fn whole_rows<'a>(&self, block: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        let (first, length) = (self.rows.boundary(), self.rows.length() as usize);
+        block.get(first..).unwrap_or_default().chunks_exact(length).filter(|row| row[0] != 0)
+    }
+}
+
+impl Order for FixedTable {
+    fn fits(&self, next: &[u8]) -> Verdict {
+        self.rows.fits(next).and(self.counter.fits(self.whole_rows(next)))
+    }
+
+    fn feed(&mut self, block: &[u8]) -> Verdict {
+        let verdict = self.fits(block);
+        if verdict != Verdict::Contradicted {
+            self.whole_rows(block).for_each(|row| self.counter.row(row));
+        }
+        self.rows.feed(block);
+        verdict
+    }
+
+    fn skip(&mut self, bytes: u64) {
+        self.rows.skip(bytes);
+    }
+
+    fn fork(&self) -> Box<dyn Order> {
+        Box::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn space() -> Vec<u8> {
+        let mut head = vec![0; 4096];
+        head[16..24].copy_from_slice(&9u64.to_be_bytes());
+        head[24..26].copy_from_slice(&8u16.to_be_bytes());
+        head[49] = 64;
+        head[57] = 0x15;
+        head
+    }
+
+    #[test]
+    fn kinds_without_an_order() {
+        for kind in [
+            Kind::Sqlite,
+            Kind::MyisamIndex,
+            Kind::Frm,
+            Kind::MyisamFixed,
+            Kind::MyisamPacked,
+            Kind::Innodb,
+            Kind::Common { ext: "txt", folder: "text" },
+        ] {
+            assert!(order(kind, Facts::default()).is_none(), "{kind:?}");
+        }
+        assert!(order(Kind::MyisamDynamic, Facts::default()).is_some());
+        assert!(order(Kind::Innodb, Facts { head: &space(), index: None }).is_some());
+    }
+
+    #[test]
+    fn a_table_is_found_again_after_a_gap() {
+        let row = |id: u32| [&[3, 0, 89, 7, 0xfe][..], &id.to_le_bytes(), &[b'x'; 84], &[0; 7]].concat();
+        let file: Vec<u8> = (1..=4000).flat_map(row).collect();
+        let blocks: Vec<_> = file.chunks(1024).collect();
+        let mut table = order(Kind::MyisamDynamic, Facts::default()).unwrap();
+        for block in &blocks[..50] {
+            assert_ne!(table.feed(block), Verdict::Contradicted);
+        }
+        assert!(table.fits(blocks[50]).bits() > table.fits(blocks[50 + 25]).bits(), "the same places, but the counter is far");
+        assert_eq!(table.fits(blocks[51]), Verdict::Contradicted);
+        assert_eq!(table.fork().feed(&[0x55; 1024]), Verdict::Contradicted);
+        assert!(table.rank(blocks[100]).unwrap().abs_diff(100 * 1024 / 100) < 10);
+        table.skip(1024);
+        assert_eq!(table.fits(blocks[51]).bits(), 4, "records begin in the gap: only the counter says something");
+        table.feed(blocks[51]);
+        assert!(table.fits(blocks[52]).bits() >= 4);
+    }
+
+    #[test]
+    fn single_blocks() {
+        let head = space();
+        let facts = Facts { head: &head, index: None };
+        assert_eq!(absolute(Kind::Innodb, facts, &head).map(|p| p.offset), Some(0));
+        assert_eq!(check(Kind::Innodb, facts, 16384, &head), Verdict::Contradicted, "page 0 at the place of page 1");
+        assert_eq!(check(Kind::Innodb, facts, 64 * 16384, &head), Verdict::Contradicted, "behind the end");
+        assert_eq!(check(Kind::Innodb, facts, 16384, &[0; 4096]), Verdict::POSSIBLE);
+        assert_eq!(check(Kind::MyisamDynamic, Facts::default(), 0, &[0x55; 4096]), Verdict::Contradicted);
+        assert_eq!(check(Kind::Sqlite, Facts::default(), 0, &[0x55; 4096]), Verdict::Contradicted);
+        assert_eq!(check(Kind::MyisamDynamic, Facts::default(), 4096, &[0x55; 4096]), Verdict::POSSIBLE);
+    }
+
+    /// Blocks that are row blocks here and there.
+    fn blocks() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let piece = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..64),
+            (0u8..15, 0u8..2, any::<u8>(), proptest::collection::vec(0u8..4, 0..24)).prop_map(|(kind, high, low, rest)| [
+                &[kind, high, low][..],
+                &rest
+            ]
+            .concat()),
+            Just([&[3, 0, 8, 8][..], &[5; 8], &[0; 8]].concat()),
+        ];
+        let block = proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat());
+        proptest::collection::vec(block, 0..12)
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(blocks in blocks(), gaps in proptest::collection::vec(any::<u64>(), 0..12)) {
+            let head = space();
+            let packed = packed::Header { version: 2, length: 40, min_row: 3, max_row: 300, length_bytes: 3, row_pointer: 4 };
+            let walkers: Vec<Box<dyn Order>> = vec![
+                order(Kind::MyisamDynamic, Facts::default()).unwrap(),
+                order_anywhere(Kind::MyisamDynamic, Facts::default()).unwrap(),
+                order(Kind::Innodb, Facts { head: &head, index: None }).unwrap(),
+                Box::new(Tiles { walker: None, position: 0, records: packed::Rows { header: packed, blobs: true } }),
+                Box::new(FixedTable { rows: FixedRows::new(17, 0).unwrap(), counter: Counter::default() }),
+            ];
+            for mut order in walkers {
+                for (at, block) in blocks.iter().enumerate() {
+                    order.fits(block);
+                    order.ends_in(block);
+                    order.rank(block);
+                    order.feed(block);
+                    if let Some(&gap) = gaps.get(at) {
+                        order.skip(gap);
+                    }
+                }
+            }
+            for kind in [Kind::MyisamDynamic, Kind::MyisamFixed, Kind::MyisamPacked, Kind::Innodb, Kind::Sqlite] {
+                for block in &blocks {
+                    check(kind, Facts { head: &head, index: None }, gaps.first().copied().unwrap_or(0), block);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! MyISAM tables: `.MYD` (rows), `.MYI` (keys, and the table's state in its head), `.frm` (the definition).
+
+pub mod counter;
+pub mod dynamic;
+pub mod fixed;
+pub mod frm;
+pub mod header;
+pub mod index;
+pub mod packed;
+pub mod row_block;
+pub mod rows;

@@ -1,0 +1,164 @@
+//! Joins the trees of one file: IND, DIND and TIND hang on the inode only, so when it is gone nothing names them together.
+//!
+//! Both drivers ask for the block after the last one (`ext3_find_near`, `ext4_ext_find_goal`'s counterpart in fs/ext4/indirect.c),
+//! so the data of one tree begins where the data of the tree before it ends: in the very next block (ext4 driver), or
+//! after the indirect blocks that stand in between (old driver).
+
+use super::tree::{Tree, Trees};
+use super::{Chain, Table};
+use crate::format::indirect;
+use crate::fs::Filesystem;
+use crate::scan::Survey;
+use crate::scan::page::Page;
+use crate::units::{Block, FileBlock};
+use std::collections::HashMap;
+
+/// The ends of a tree.
+struct Ends {
+    /// Its first data block, if that is the first one it maps.
+    head: Option<Block>,
+    /// Its last data block, if its last IND is full.
+    tail: Option<Block>,
+    /// Number of its last IND that is left, counted from the tree's first.
+    last_leaf: u64,
+}
+
+struct Joiner<'a> {
+    fs: &'a Filesystem,
+    survey: &'a Survey,
+    trees: &'a [Tree],
+    ends: Vec<Ends>,
+}
+
+/// Puts trees together to chains.
+pub fn chains(fs: &Filesystem, survey: &Survey, trees: &Trees) -> Vec<Chain> {
+    let per = fs.pointers_per_block();
+    let ends = |tree: &Tree| {
+        let page = |at: usize| &survey.pages[at];
+        let (first, last) = (tree.leaves().next(), tree.leaves().next_back());
+        Ends {
+            head: first.filter(|(number, at)| *number == 0 && page(*at).begin == 0).map(|(_, at)| page(at).first),
+            tail: last.map(|(_, at)| page(at)).filter(|page| u64::from(page.end) == per).map(|page| page.last),
+            last_leaf: last.map_or(0, |(number, _)| number),
+        }
+    };
+    let joiner = Joiner { fs, survey, trees: &trees.trees, ends: trees.trees.iter().map(ends).collect() };
+    let next = joiner.links();
+    joiner.sequences(&next).into_iter().map(|sequence| joiner.chain(&sequence)).collect()
+}
+
+impl Joiner<'_> {
+    fn root(&self, tree: usize) -> &Page {
+        &self.survey.pages[self.trees[tree].root]
+    }
+
+    /// Whether a tree of level `next` can follow one of level `level` that ends with its IND number `last`.
+    fn may_follow(&self, level: u8, last: u64, next: u8) -> bool {
+        let per = self.fs.pointers_per_block();
+        match (level, next) {
+            // IND and DIND; INDs of a DIND that is lost; a DIND that lost its last entries, and the INDs that these named.
+            (1, 1 | 2) => true,
+            (2, 1) => last + 1 < per,
+            (2, 2 | 3) => last + 1 == per,
+            (3, 1 | 2) => true,
+            _ => false,
+        }
+    }
+
+    /// For each tree the one that follows it in its file: the one that begins where it ends.
+    fn links(&self) -> HashMap<usize, usize> {
+        let (mut by_head, mut by_root): (HashMap<Block, usize>, HashMap<Block, usize>) = Default::default();
+        for at in 0..self.trees.len() {
+            by_root.insert(self.root(at).block, at);
+            if let Some(head) = self.ends[at].head {
+                by_head.insert(head, at);
+            }
+        }
+        let mut next = HashMap::new();
+        let mut taken: HashMap<usize, usize> = HashMap::new();
+        for (at, tree) in self.trees.iter().enumerate() {
+            let Some(tail) = self.ends[at].tail else { continue };
+            let following = [by_head.get(&tail.plus(1)), by_root.get(&tail.plus(1))];
+            let fits = |other: &&usize| **other != at && self.may_follow(tree.level, self.ends[at].last_leaf, self.trees[**other].level);
+            if let Some(other) = following.into_iter().flatten().find(fits)
+                && !taken.contains_key(other)
+            {
+                taken.insert(*other, at);
+                next.insert(at, *other);
+            }
+        }
+        next
+    }
+
+    /// Maximal sequences of trees, each following the one before.
+    fn sequences(&self, next: &HashMap<usize, usize>) -> Vec<Vec<usize>> {
+        let followers: std::collections::HashSet<usize> = next.values().copied().collect();
+        let mut used = vec![false; self.trees.len()];
+        let mut sequences = vec![];
+        let begins = (0..self.trees.len()).filter(|at| !followers.contains(at));
+        // What is left after those that begin somewhere are rings: they begin anywhere.
+        for start in begins.chain(0..self.trees.len()) {
+            let (mut sequence, mut at) = (vec![], Some(start));
+            while let Some(tree) = at.filter(|tree| !std::mem::replace(&mut used[*tree], true)) {
+                sequence.push(tree);
+                at = next.get(&tree).copied();
+            }
+            while !sequence.is_empty() {
+                let rest = self.misplaced(&sequence).map(|at| sequence.split_off(at));
+                sequences.push(std::mem::take(&mut sequence));
+                sequence = rest.unwrap_or_default();
+            }
+        }
+        sequences
+    }
+
+    /// Number of a tree's first IND in the file if it begins there: 0 for the IND, then those of the DIND, then those of the TIND.
+    fn natural(&self, level: u8) -> u64 {
+        let per = self.fs.pointers_per_block();
+        match level {
+            1 => 0,
+            2 => 1,
+            _ => 1 + per,
+        }
+    }
+
+    /// Numbers of the trees' first INDs in the file.
+    fn places(&self, sequence: &[usize]) -> Vec<u64> {
+        let mut at = sequence.first().map_or(0, |first| self.natural(self.trees[*first].level));
+        let place = |tree: &usize| {
+            let place = at;
+            at += self.ends[*tree].last_leaf + 1;
+            place
+        };
+        sequence.iter().map(place).collect()
+    }
+
+    /// Index of the first tree of a sequence that cannot stand where it would; the sequence has to be cut before it, or before the
+    /// IND before it.
+    fn misplaced(&self, sequence: &[usize]) -> Option<usize> {
+        let per = self.fs.pointers_per_block();
+        let fits = |tree: usize, place: u64| match self.trees[tree].level {
+            1 => true,
+            2 => place == 1 || place > per && (place - 1 - per).is_multiple_of(per),
+            _ => place == 1 + per,
+        };
+        let at = sequence.iter().zip(self.places(sequence)).position(|(tree, place)| !fits(*tree, place))?;
+        let with_ind = at > 1 && self.trees[sequence[at]].level == 2 && self.trees[sequence[at - 1]].level == 1;
+        Some(if with_ind { at - 1 } else { at })
+    }
+
+    fn chain(&self, sequence: &[usize]) -> Chain {
+        let per = self.fs.pointers_per_block();
+        let mut chain = Chain::default();
+        for (tree, place) in sequence.iter().zip(self.places(sequence)) {
+            let tree = &self.trees[*tree];
+            let first = |leaf: u64| FileBlock(indirect::DIRECT + (place + leaf) * per);
+            chain.tables.extend(tree.pages.iter().map(|(level, leaf, page)| Table { level: *level, first: first(*leaf), page: *page }));
+            chain.refused.extend(tree.refused.iter().map(|(level, leaf)| (*level, first(*leaf))));
+        }
+        let leaves = || chain.tables.iter().filter(|table| table.level == 1).map(|table| &self.survey.pages[table.page]);
+        let holed = leaves().filter(|page| page.holes() > 0).count();
+        chain.sparse = holed * 8 >= leaves().count() && holed >= 2;
+        chain
+    }
+}

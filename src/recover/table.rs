@@ -1,0 +1,155 @@
+//! The pointers of one indirect block: the union of its copies in the journal and of what still stands on the disk, since
+//! truncation only ever zeroes pointers (`ext3_free_branches`, fs/ext3/inode.c), and of what was placed without a pointer.
+
+use super::chain::{Cache, Chain, Claims};
+use super::fate::Fate;
+use super::file::Pointer;
+use super::placed::{Placed, PlacedTable};
+use crate::format::indirect;
+use crate::journal::Copy;
+use crate::run::Evidence;
+use crate::scan::page::Source;
+use crate::units::{Block, FileBlock, Moment};
+use std::collections::HashSet;
+
+/// An indirect block's pointers, resolved.
+pub struct Table {
+    /// One for each pointer of the block; all `None` where it is lost.
+    pub entries: Vec<Option<Pointer>>,
+    /// What an absent pointer means.
+    pub absent: Absent,
+}
+
+/// What the absence of a pointer means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Absent {
+    /// How the gap is known.
+    pub evidence: Evidence,
+    /// Why it is there.
+    pub reason: &'static str,
+}
+
+pub const HOLE: Absent = Absent { evidence: Evidence::Hole, reason: "" };
+pub const UNCERTAIN: Absent = Absent { evidence: Evidence::Unknown, reason: "no copy of the pointer survives" };
+
+/// The table of an indirect block that the medium does not give.
+fn unreadable(per: usize) -> Table {
+    Table { entries: vec![None; per], absent: Absent { evidence: Evidence::Unreadable, reason: "its indirect block cannot be read" } }
+}
+
+impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
+    /// The pointers of the indirect block of `level` (1 for an IND) that maps the file blocks from `first` on. `pointer` is what
+    /// names it, if anything does; `absent` is what a missing pointer means.
+    pub(super) fn table_at(&self, level: u8, first: FileBlock, pointer: Option<Pointer>, absent: Absent) -> Table {
+        let per = self.fs.pointers_per_block();
+        let nothing = |absent| Table { entries: vec![None; per as usize], absent };
+        let Some(placed) = self.placed() else {
+            return pointer.map_or_else(|| nothing(absent), |pointer| self.table(pointer));
+        };
+        let mut table = match (placed.table(level, first), pointer) {
+            (Some(found), _) => self.placed_table(found, placed),
+            (None, _) if placed.refuses(level, first) => {
+                nothing(Absent { evidence: Evidence::Unknown, reason: "its indirect block belongs to another file now" })
+            }
+            (None, Some(pointer)) => self.table(pointer),
+            (None, None) => nothing(absent),
+        };
+        let span = indirect::span(level - 1, per);
+        for (entry, at) in table.entries.iter_mut().zip(0..).filter(|(entry, _)| entry.is_none()) {
+            let at = first.plus(at * span);
+            let block = if level == 1 { placed.data(at) } else { placed.table(level - 1, at).map(|table| table.block) };
+            *entry = block.map(|block| Pointer { block, evidence: Evidence::Inferred, since: Moment::NOW });
+        }
+        table
+    }
+
+    /// The pointers of an indirect block that was found without an inode.
+    fn placed_table(&self, found: &PlacedTable, placed: &Placed) -> Table {
+        let per = self.fs.pointers_per_block() as usize;
+        let absent = if placed.sparse { HOLE } else { UNCERTAIN };
+        let mut table = Table { entries: vec![None; per], absent };
+        for source in &found.sources {
+            let (bytes, evidence) = match source {
+                Source::Home if matches!(self.fate(found.block, None), Fate::Overwritten(_) | Fate::Absurd) => continue,
+                Source::Home => (self.fs.read_home(found.block), Evidence::Chain),
+                Source::Log(copy) => (self.fs.journal().read_copy(self.fs.image(), *copy), Evidence::Journal),
+            };
+            let Ok(bytes) = bytes else { continue };
+            for (entry, pointer) in table.entries.iter_mut().zip(indirect::parse(&bytes)) {
+                let legal = pointer.filter(|block| self.fs.geometry().superblock.contains(*block));
+                *entry = entry.or(legal.map(|block| Pointer { block, evidence, since: Moment::NOW }));
+            }
+        }
+        table
+    }
+
+    /// The pointers of an indirect block that a pointer names.
+    fn table(&self, pointer: Pointer) -> Table {
+        let (fs, span, block) = (self.fs, &self.file.span, pointer.block);
+        let per = fs.pointers_per_block() as usize;
+        let lost = |reason| Table { entries: vec![None; per], absent: Absent { evidence: Evidence::Unknown, reason } };
+        let legal = |pointer: &Option<Block>| pointer.is_none_or(|p| fs.geometry().superblock.contains(p));
+        let mut entries: Vec<Option<Pointer>> = vec![None; per];
+        // Where transactions are missing after a copy, the block can have changed hands since, unless the file had it before.
+        let ours = |copy: &Copy| fs.journal().covers_since(copy.moment) || copy.moment >= pointer.since;
+        let copies = self.reuse.copies_of_owner(fs, block, span.born, self.owned_until());
+        let (mut seen, mut absent) = (false, UNCERTAIN);
+        for copy in copies.into_iter().filter(ours) {
+            let Ok(bytes) = fs.journal().read_copy(fs.image(), copy) else { continue };
+            if !indirect::parse(&bytes).all(|pointer| legal(&pointer)) {
+                continue;
+            }
+            // The last state before the loss, unless a truncate had begun in it or later states are missing.
+            if copy.moment < span.freed && (copy.moment >= span.last || fs.journal().covers_since(copy.moment)) {
+                absent = HOLE;
+            }
+            seen = true;
+            for (entry, pointer) in entries.iter_mut().zip(indirect::parse(&bytes)) {
+                match (entry.as_mut(), pointer) {
+                    // The same pointer in an older copy: it has stood there longer.
+                    (Some(known), Some(block)) if known.block == block => known.since = copy.moment,
+                    (None, Some(block)) => *entry = Some(Pointer { block, evidence: Evidence::Journal, since: copy.moment }),
+                    _ => {}
+                }
+            }
+        }
+        if absent == HOLE {
+            // Nothing can be added: the block itself may never have been written since, and still hold an older life's pointers.
+            return Table { entries, absent };
+        }
+        let home = match self.fate(block, None) {
+            Fate::Absurd => return lost("its indirect block is named by a damaged pointer"),
+            Fate::Overwritten(_) => None,
+            Fate::Stands | Fate::Likely => match fs.read_home(block) {
+                Err(_) if !seen => return unreadable(per),
+                home => home.ok(),
+            },
+        };
+        let Some(home) = home else {
+            return if seen { Table { entries, absent } } else { lost("its indirect block was used again") };
+        };
+        let same = indirect::parse(&home).zip(&entries).all(|(p, known)| match (p, known) {
+            (Some(p), Some(known)) => p == known.block,
+            _ => legal(&p),
+        });
+        if same && (seen || self.is_plausible(&home)) {
+            for (entry, pointer) in entries.iter_mut().zip(indirect::parse(&home)) {
+                *entry = entry.or(pointer.map(|block| Pointer { block, evidence: Evidence::Chain, since: Moment::NOW }));
+            }
+        } else if !seen {
+            return lost("its indirect block no longer holds pointers");
+        }
+        Table { entries, absent: if self.zeros_are_holes { HOLE } else { absent } }
+    }
+
+    /// Whether a block of which no copy proves it can be this file's: its pointers are blocks that were in use before
+    /// the file was lost, and none twice.
+    fn is_plausible(&self, home: &[u8]) -> bool {
+        let mut seen = HashSet::new();
+        indirect::parse(home).flatten().all(|pointer| {
+            !self.fs.geometry().is_metadata(pointer)
+                && seen.insert(pointer)
+                && self.reuse.was_allocated_before(self.fs, pointer, self.file.span.freed) != Some(false)
+        })
+    }
+}
