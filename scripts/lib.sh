@@ -51,6 +51,11 @@ need() {
     done
 }
 
+# Whether apt can install a package. `apt-cache show` also knows those that others only speak of.
+has_package() {
+    apt-cache policy "$1" 2>/dev/null | grep -q '^ *Candidate: [0-9]'
+}
+
 need_rust() {
     # gcc only recommends the C library's development files, without which it cannot link; g++ depends on them.
     need c++=g++
@@ -63,7 +68,7 @@ need_rust() {
         fi
     fi
     if ! command -v cargo >/dev/null; then
-        command -v rustup >/dev/null || apt-cache show rustup >/dev/null 2>&1 || (apt-get update -q >/dev/null 2>&1 && apt-cache show rustup >/dev/null 2>&1) ||
+        command -v rustup >/dev/null || has_package rustup || (apt-get update -q >/dev/null 2>&1 && has_package rustup) ||
             die "Rust 1.90 or newer is missing, and this system has no package 'rustup': install it from rust-lang.org"
         need rustup=rustup
         echo "Installing Rust …"

@@ -1,15 +1,16 @@
 //! `undelfs show`: what is known of one lost file.
 
+mod gaps;
+
 use super::args::{Global, ShowArgs};
 use super::select::{select, shown};
 use super::terminal::{self, Output, count, quote};
 use super::{open, orphan};
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use undelfs::image::mapfile::{self, Status};
-use undelfs::recover::Range;
 use undelfs::recover::file::{FileId, Kind, Loss, LostFile, SizeFrom, State};
+use undelfs::recover::{Range, Taker};
 use undelfs::report;
 use undelfs::run::Evidence;
 use undelfs::tree::Tree;
@@ -91,37 +92,51 @@ fn text(tree: &Tree, id: FileId, all: bool, output: &mut Output) -> io::Result<(
             writeln!(out, "{}", row.trim_end())
         })?;
     }
-    if file.tally.missing() > 0 {
-        let missing = format!("Missing ({} bytes)", file.tally.missing());
-        writeln!(output.out, "\n{}", output.heading(&missing))?;
-        writeln!(output.out, "  {:>14}  {:>14}  WHY", "OFFSET", "BYTES")?;
-        rows(report::missing_ranges(tree.recovery(), id), all, &mut output.out, |out, gap| {
-            writeln!(out, "  {:>14}  {:>14}  {}: {}", gap.offset, gap.length, gap.evidence.word(), gap.evidence.meaning())
-        })?;
+    if file.tally.missing() == 0 {
+        return Ok(());
     }
-    takers(tree, id, all, output)
+    let mut takers = if file.tally.of(Evidence::Overwritten) > 0 { tree.recovery().takers(id) } else { vec![] };
+    // Who has most comes first; of those who have the same block, who is in use.
+    takers.sort_by_key(|taker| (taker.lost, std::cmp::Reverse(taker.blocks.len())));
+    let missing = format!("Missing ({} bytes)", file.tally.missing());
+    writeln!(output.out, "\n{}", output.heading(&missing))?;
+    writeln!(output.out, "  {:>14}  {:>14}  WHY", "OFFSET", "BYTES")?;
+    let names: Vec<_> = takers.iter().map(|taker| name_of(taker, output)).collect();
+    rows(gaps::of(tree.recovery(), id, &takers), all, &mut output.out, |out, gap| {
+        let why = if gap.reason.is_empty() { gap.evidence.meaning() } else { &gap.reason };
+        write!(out, "  {:>14}  {:>14}  {}: {}", gap.offset, gap.length, gap.evidence.word(), terminal::line(why))?;
+        if let Some(taker) = gap.taker {
+            out.write_all(b", by ")?;
+            out.write_all(&names[taker])?;
+        }
+        writeln!(out)
+    })?;
+    overwritten_by(&takers, &names, all, output)
+}
+
+/// How a taker is called: by its path, or by its inode.
+fn name_of(taker: &Taker, output: &Output) -> Vec<u8> {
+    match (&taker.path, taker.ino) {
+        (Some(path), _) => output.name(path).into_owned(),
+        (None, Some(ino)) => format!("inode {ino}").into_bytes(),
+        (None, None) => b"a file that is lost itself".to_vec(),
+    }
 }
 
 /// Who has what the file no longer has.
-fn takers(tree: &Tree, id: FileId, all: bool, output: &mut Output) -> io::Result<()> {
+fn overwritten_by(takers: &[Taker], names: &[Vec<u8>], all: bool, output: &mut Output) -> io::Result<()> {
     /// Takers that are shown on a terminal: those that have most come first, and a churned file has thousands.
     const SHOWN: usize = 10;
-    if tree.recovery().file(id).tally.of(Evidence::Overwritten) == 0 {
-        return Ok(());
-    }
-    let mut takers = tree.recovery().takers(id);
-    takers.sort_by_key(|taker| std::cmp::Reverse(taker.blocks));
     if takers.is_empty() {
         return Ok(());
     }
     writeln!(output.out, "\n{}", output.heading("Overwritten by"))?;
     writeln!(output.out, "  {:>10}  {:>10}  PATH", "INODE", "BLOCKS")?;
     let shown = if all { takers.len() } else { takers.len().min(SHOWN) };
-    for taker in &takers[..shown] {
-        let path = taker.path.as_deref().map_or_else(|| Cow::Borrowed(&b"unknown"[..]), |path| output.name(path));
+    for (taker, name) in takers[..shown].iter().zip(names) {
         let ino = taker.ino.map_or_else(|| "-".to_owned(), |ino| ino.to_string());
-        write!(output.out, "  {ino:>10}  {:>10}  ", taker.blocks)?;
-        output.out.write_all(&path)?;
+        write!(output.out, "  {ino:>10}  {:>10}  ", taker.blocks.len())?;
+        output.out.write_all(if taker.path.is_some() { name } else { b"unknown" })?;
         writeln!(output.out, "{}", if taker.lost { ", lost itself" } else { "" })?;
     }
     if shown < takers.len() {

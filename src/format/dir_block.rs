@@ -32,6 +32,18 @@ pub struct DirBlock<'a> {
     pub dotdot: Option<Ino>,
     /// All other entries in the order in which they stand.
     pub entries: Vec<Entry<'a>>,
+    /// The block's first entry, if it was removed by a kernel that takes only its inode number (`ext3_delete_entry`: there
+    /// is none before it that could take its space).
+    pub anonymous: Option<Anonymous<'a>>,
+}
+
+/// An entry that lost its inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anonymous<'a> {
+    /// Raw name.
+    pub name: &'a [u8],
+    /// `file_type`; 0 where the filesystem has none.
+    pub file_type: u8,
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
@@ -73,12 +85,12 @@ fn entry(bytes: &[u8], at: usize, end: usize, inodes: u32, removed: bool) -> Opt
     })
 }
 
-impl DirBlock<'_> {
+impl<'a> DirBlock<'a> {
     /// Takes a block apart. `None` unless it is a folder block throughout: entries tile it exactly, each with a
-    /// legal length and name, and at least one of them, or of the removed, names an inode.
+    /// legal length and name, and at least one of them, or of the removed, has a name.
     /// Where the block is the root or a node of a hash tree (fs/ext3/namei.c, `struct dx_root`), only `.` and `..` are entries.
-    pub fn parse(bytes: &[u8], inodes: u32) -> Option<DirBlock<'_>> {
-        let mut block = DirBlock { dot: None, dotdot: None, entries: vec![] };
+    pub fn parse(bytes: &'a [u8], inodes: u32) -> Option<DirBlock<'a>> {
+        let mut block = DirBlock { dot: None, dotdot: None, entries: vec![], anonymous: None };
         let mut at = 0;
         while at < bytes.len() {
             let length = rec_len(bytes, at)?;
@@ -92,8 +104,8 @@ impl DirBlock<'_> {
                 return None;
             }
             let mut slack = at + used_len(name_len);
+            let name = &bytes[at + NAME_OFFSET..at + NAME_OFFSET + name_len];
             if ino != 0 {
-                let name = &bytes[at + NAME_OFFSET..at + NAME_OFFSET + name_len];
                 match name {
                     b"." if at == 0 => block.dot = Some(Ino(ino)),
                     b".." if at == 12 && block.dot.is_some() => {
@@ -110,6 +122,8 @@ impl DirBlock<'_> {
             } else if name_len == 0 {
                 // Emptied by a kernel that wipes, or never used: whatever was here begins at the entry itself.
                 slack = at + 12;
+            } else if at == 0 && file_type <= 7 && is_name(name) && name != b"." && name != b".." {
+                block.anonymous = Some(Anonymous { name, file_type });
             }
             while slack + 12 <= end {
                 match entry(bytes, slack, end, inodes, true) {
@@ -122,11 +136,11 @@ impl DirBlock<'_> {
             }
             at = end;
         }
-        (block.dot.is_some() || !block.entries.is_empty()).then_some(block)
+        (block.dot.is_some() || !block.entries.is_empty() || block.anonymous.is_some()).then_some(block)
     }
 
     /// Entries that were live when the block was written.
-    pub fn live(&self) -> impl Iterator<Item = &Entry<'_>> {
+    pub fn live(&self) -> impl Iterator<Item = &Entry<'a>> {
         self.entries.iter().filter(|entry| !entry.removed)
     }
 }
@@ -168,6 +182,19 @@ mod tests {
         assert_eq!((parsed.dot, parsed.dotdot), (Some(Ino(12)), Some(Ino(2))));
         let names: Vec<_> = parsed.entries.iter().map(|e| (e.ino.0, e.name, e.removed)).collect();
         assert_eq!(names, [(13, &b"keep"[..], false), (14, b"gone one", true), (15, b"two", true)]);
+    }
+
+    #[test]
+    fn first_entry_without_inode() {
+        let mut bytes = block(1024, &[(0, 1012, b"first"), (13, 12, b"kept")]);
+        put(&mut bytes, 16, 14, 12, b"two");
+        let parsed = DirBlock::parse(&bytes, 100).unwrap();
+        assert_eq!(parsed.anonymous, Some(Anonymous { name: b"first", file_type: 1 }));
+        assert_eq!(parsed.entries.iter().map(|e| (e.ino.0, e.removed)).collect::<Vec<_>>(), [(14, true), (13, false)]);
+        // Only a first entry is not merged into the one before it; elsewhere such an entry was made in other ways.
+        assert_eq!(DirBlock::parse(&block(1024, &[(13, 12, b"kept"), (0, 1012, b"not")]), 100).unwrap().anonymous, None);
+        assert!(DirBlock::parse(&block(1024, &[(0, 1024, b"alone")]), 100).is_some());
+        assert_eq!(DirBlock::parse(&block(1024, &[(0, 1024, b"a/b")]), 100), None);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 /// `JFS_MAGIC_NUMBER`.
 pub const MAGIC: u32 = 0xC03B_3998;
+/// `s_feature_compat`: commit blocks hold a checksum of all that the transaction wrote (version 1).
+const COMPAT_CHECKSUM: u32 = 0x1;
 /// `s_feature_incompat`: revoke records are used.
 const INCOMPAT_REVOKE: u32 = 0x1;
 /// Block numbers are 64 bits wide.
@@ -120,7 +122,9 @@ pub struct Layout {
     pub wide: bool,
     /// Checksums: 0, 2 or 3.
     pub csum: u8,
-    /// Start value of the checksums: crc32c of `s_uuid`.
+    /// Checksums of version 1: of whole transactions, in their commit blocks.
+    pub csum_v1: bool,
+    /// Start value of the checksums of version 2 and 3: crc32c of `s_uuid`.
     pub csum_seed: u32,
     /// Commit blocks may come before the data that they commit (`ASYNC_COMMIT`): only a checksum tells.
     pub async_commit: bool,
@@ -134,7 +138,7 @@ impl Superblock {
         if raw.h_magic.get() != MAGIC || !(3..=4).contains(&version) {
             return None;
         }
-        let incompat = if version == 4 { raw.s_feature_incompat.get() } else { 0 };
+        let (compat, incompat) = if version == 4 { (raw.s_feature_compat.get(), raw.s_feature_incompat.get()) } else { (0, 0) };
         let known = INCOMPAT_REVOKE | INCOMPAT_64BIT | INCOMPAT_ASYNC_COMMIT | INCOMPAT_CSUM_V2 | INCOMPAT_CSUM_V3 | INCOMPAT_FAST_COMMIT;
         let fast_commit = if incompat & INCOMPAT_FAST_COMMIT != 0 { raw.s_num_fc_blks.get() } else { 0 };
         let length = raw.s_maxlen.get().saturating_sub(fast_commit);
@@ -147,6 +151,7 @@ impl Superblock {
             layout: Layout {
                 wide: incompat & INCOMPAT_64BIT != 0,
                 csum: if incompat & INCOMPAT_CSUM_V3 != 0 { 3 } else { u8::from(incompat & INCOMPAT_CSUM_V2 != 0) * 2 },
+                csum_v1: compat & COMPAT_CHECKSUM != 0,
                 csum_seed: crc32c(!0, &raw.s_uuid),
                 async_commit: incompat & INCOMPAT_ASYNC_COMMIT != 0,
             },
@@ -205,6 +210,26 @@ impl Layout {
         if self.csum == 3 { sum == tag.checksum } else { sum & 0xffff == tag.checksum }
     }
 
+    /// Whether a commit block is the one that its transaction ended with: `sum` is the transaction's [`crc32_be`] over its
+    /// descriptor blocks and copies in the order of the log, which only version 1 needs (`do_one_pass`, fs/jbd2/recovery.c).
+    /// True where the journal has no checksums.
+    pub fn commit_matches(self, bytes: &[u8], sum: u32) -> bool {
+        let stored = u32_at(bytes, 0x10);
+        if self.csum_v1 {
+            // JBD2_CRC32_CHKSUM and its size, or a commit written while the journal had no checksums.
+            let (kind, size) = (bytes.get(0xc), bytes.get(0xd));
+            return (kind, size, stored) == (Some(&1), Some(&4), Some(sum)) || (kind, size, stored) == (Some(&0), Some(&0), Some(0));
+        }
+        let matches = |end: usize| {
+            let mut plain = bytes.to_vec();
+            plain[0x10..0x14].fill(0);
+            plain[end..].fill(0);
+            stored == Some(crc32c(self.csum_seed, &plain))
+        };
+        // What lies behind struct commit_header need not count (jbd2_commit_block_csum_verify_partial).
+        self.csum == 0 || bytes.len() >= 0x3c && (matches(bytes.len()) || matches(0x3c))
+    }
+
     /// The blocks that a revoke block names.
     pub fn revoked(self, bytes: &[u8]) -> Vec<Block> {
         let size = if self.wide { 8 } else { 4 };
@@ -224,6 +249,24 @@ pub fn commit_time(bytes: &[u8]) -> Option<(i64, u32)> {
 /// CRC-32C (Castagnoli) as the kernel's `crc32c(seed, …)`: no inversion at either end.
 pub fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
     !crc32c::crc32c_append(!seed, bytes)
+}
+
+/// CRC-32 as the kernel's `crc32_be(seed, …)`: most significant bit first, no inversion at either end.
+pub fn crc32_be(seed: u32, bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let (mut table, mut byte) = ([0; 256], 0);
+        while byte < 256 {
+            let (mut value, mut bit) = ((byte as u32) << 24, 0);
+            while bit < 8 {
+                value = value << 1 ^ if value >> 31 != 0 { 0x04C1_1DB7 } else { 0 };
+                bit += 1;
+            }
+            table[byte] = value;
+            byte += 1;
+        }
+        table
+    };
+    bytes.iter().fold(seed, |sum, byte| sum << 8 ^ TABLE[usize::from((sum >> 24) as u8 ^ byte)])
 }
 
 #[cfg(test)]
@@ -275,7 +318,33 @@ mod tests {
     }
 
     #[test]
-    fn crc32c_is_the_kernels() {
+    fn crcs_are_the_kernels() {
         assert_eq!(!crc32c(!0, b"123456789"), 0xE306_9283);
+        // CRC-32/MPEG-2.
+        assert_eq!(crc32_be(!0, b"123456789"), 0x0376_E6E7);
+    }
+
+    #[test]
+    fn commits_of_version_1() {
+        let layout = Layout { csum_v1: true, ..Layout::default() };
+        let commit = |word: u32, sum: u32| be(&[MAGIC, 2, 9, word, sum], 1024);
+        assert!(layout.commit_matches(&commit(0x0104_0000, 77), 77) && layout.commit_matches(&commit(0, 0), 77));
+        for (word, sum) in [(0x0104_0000, 78), (0x0204_0000, 77), (0x0100_0000, 77), (0, 77)] {
+            assert!(!layout.commit_matches(&commit(word, sum), 77), "{word:x} {sum}");
+        }
+        assert!(!layout.commit_matches(&[], 0) && Layout::default().commit_matches(&[], 0));
+    }
+
+    #[test]
+    fn commits_of_later_versions() {
+        let layout = Layout { csum: 3, csum_seed: 5, ..Layout::default() };
+        let mut commit = be(&[MAGIC, 2, 9], 1024);
+        let sum = crc32c(5, &commit);
+        commit[0x10..0x14].copy_from_slice(&sum.to_be_bytes());
+        assert!(layout.commit_matches(&commit, 0));
+        commit[900] = 1;
+        assert!(layout.commit_matches(&commit, 0));
+        commit[0x30] = 1;
+        assert!(!layout.commit_matches(&commit, 0) && !layout.commit_matches(&[0; 8], 0));
     }
 }

@@ -5,7 +5,7 @@
 //! their transaction. A mount begins at the ring's first block again, so several such seams can follow each other.
 
 use super::{Copy, Log};
-use crate::format::journal::{BlockType, Header, Layout, Superblock, commit_time};
+use crate::format::journal::{BlockType, Header, Layout, Superblock, commit_time, crc32_be};
 use crate::image::Image;
 use crate::units::{Block, Moment, Sequence};
 use std::collections::{BTreeMap, HashMap};
@@ -80,26 +80,44 @@ impl Headers {
     }
 
     /// The transactions that replay would take: from `s_start` on, each with the next sequence, up to the first without
-    /// commit (`do_one_pass`, fs/jbd2/recovery.c). Returns the last one's sequence.
-    fn replay_end(&self, superblock: &Superblock) -> Option<Sequence> {
+    /// commit, or with one whose checksum does not match (`do_one_pass`, fs/jbd2/recovery.c). Returns the last one's sequence.
+    fn replay_end(&self, log: &Log, superblock: &Superblock, image: &Image, damage: &mut Vec<String>) -> Option<Sequence> {
         if superblock.start == 0 {
             return None;
         }
-        let (mut at, mut sequence, mut last) = (superblock.start, superblock.sequence, None);
-        for _ in superblock.first..superblock.length {
+        let layout = superblock.layout;
+        let (mut at, mut sequence, mut sum) = (superblock.start, superblock.sequence, !0);
+        let mut left = superblock.length - superblock.first;
+        while left > 0 {
             let Some((header, bytes)) = self.0.get(&at).filter(|(header, _)| header.sequence == sequence) else { break };
-            let blocks = match header.block_type {
-                BlockType::Descriptor => superblock.layout.tags(bytes).len() as u32,
-                _ => 0,
-            };
-            if header.block_type == BlockType::Commit {
-                last = Some(sequence);
-                sequence = sequence.plus(1);
+            let mut blocks = 0;
+            match header.block_type {
+                BlockType::Descriptor => {
+                    blocks = layout.tags(bytes).len() as u32;
+                    if layout.csum_v1 && blocks < left {
+                        sum = (1..=blocks).fold(crc32_be(sum, bytes), |sum, n| add(log, image, sum, superblock.advance(at, n)));
+                    }
+                }
+                BlockType::Commit if layout.commit_matches(bytes, sum) => (sequence, sum) = (sequence.plus(1), !0),
+                BlockType::Commit => {
+                    damage.push(format!(
+                        "the checksum of the journal's transaction {} does not match: replay ends before it, as the kernel's does",
+                        sequence.0
+                    ));
+                    break;
+                }
+                BlockType::Revoke | BlockType::Superblock => {}
             }
             at = superblock.advance(at, blocks.saturating_add(1));
+            left = left.saturating_sub(blocks.saturating_add(1));
         }
-        last
+        Some(sequence.plus(u32::MAX))
     }
+}
+
+/// A transaction's checksum of version 1 with one more copy. What cannot be read matches no checksum.
+fn add(log: &Log, image: &Image, sum: u32, index: u32) -> u32 {
+    log.read(image, index).map_or(!sum, |copy| crc32_be(sum, &copy))
 }
 
 impl Superblock {
@@ -114,7 +132,7 @@ impl Superblock {
 /// Walks the whole ring.
 pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &mut Vec<String>) -> Walk {
     let headers = Headers::read(log, superblock, image, damage);
-    let replay_end = headers.replay_end(superblock);
+    let replay_end = headers.replay_end(log, superblock, image, damage);
     // A clean journal's s_sequence is the next to be used; what claims to be later comes from an earlier journal in the same place.
     let newest = replay_end.unwrap_or(superblock.sequence.plus(u32::MAX));
     let clock = Clock { newest };
@@ -127,13 +145,19 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
     let mut loose: Vec<Copy> = vec![];
     let mut unnamed: Vec<u32> = vec![];
     let mut before: Option<Header> = None;
-    let ring = superblock.length - superblock.first;
+    let (layout, ring) = (superblock.layout, superblock.length - superblock.first);
     let mut step = 0;
     while step < ring {
         let at = superblock.advance(begin, step);
         step += 1;
         let Some((header, bytes)) = headers.0.get(&at).filter(|(header, _)| in_time(header.sequence)) else {
             unnamed.push(at);
+            // The copies of what was never committed, or not whole, have a name, and no place in time.
+            if let Some((Header { block_type: BlockType::Descriptor, .. }, bytes)) = headers.0.get(&at) {
+                let copies = layout.tags(bytes).len() as u32;
+                let next = |n: &u32| step + n < ring && !headers.0.contains_key(&superblock.advance(begin, step + n));
+                step += (0..copies).take_while(next).count() as u32;
+            }
             continue;
         };
         let sequence = header.sequence;
@@ -155,25 +179,34 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
         pending.whole &= whole;
         match header.block_type {
             BlockType::Descriptor => {
-                for tag in superblock.layout.tags(bytes) {
+                pending.sum = if layout.csum_v1 { crc32_be(pending.sum, bytes) } else { pending.sum };
+                for tag in layout.tags(bytes) {
                     let index = superblock.advance(begin, step);
                     if step >= ring || headers.0.get(&index).is_some_and(|(header, _)| in_time(header.sequence)) {
                         pending.whole = false;
                         break;
                     }
                     step += 1;
+                    if layout.csum_v1 {
+                        pending.sum = add(log, image, pending.sum, index);
+                    }
                     let Some(tag) = tag else { continue };
-                    if matches_checksum(log, image, superblock.layout, &tag, sequence, index) {
+                    if matches_checksum(log, image, layout, &tag, sequence, index) {
                         pending.copies.push((tag.block, Copy { moment, index, escaped: tag.escaped }));
                     } else {
                         pending.whole = false;
                     }
                 }
             }
-            BlockType::Revoke => pending.revokes.extend(superblock.layout.revoked(bytes)),
+            BlockType::Revoke => pending.revokes.extend(layout.revoked(bytes)),
             BlockType::Commit => {
                 let mut pending = open.remove(&sequence).unwrap_or_default();
-                let (copies, revokes) = (std::mem::take(&mut pending.copies), std::mem::take(&mut pending.revokes));
+                let (mut copies, mut revokes) = (std::mem::take(&mut pending.copies), std::mem::take(&mut pending.revokes));
+                if layout.csum_v1 && pending.whole && !layout.commit_matches(bytes, pending.sum) {
+                    damage
+                        .push(format!("the checksum of the journal's transaction {} does not match: its copies are not used", sequence.0));
+                    (copies, revokes, pending.whole) = (vec![], vec![], false);
+                }
                 done.push((pending, Transaction { moment, sequence, time: commit_time(bytes), copies, revokes }));
             }
             BlockType::Superblock => {}
@@ -192,7 +225,6 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
 }
 
 /// A transaction whose commit has not been met yet.
-#[derive(Default)]
 struct Pending {
     /// Nothing of it is lost.
     whole: bool,
@@ -200,6 +232,14 @@ struct Pending {
     after: Option<Moment>,
     copies: Vec<(Block, Copy)>,
     revokes: Vec<Block>,
+    /// Its checksum of version 1 so far.
+    sum: u32,
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Pending { whole: false, after: None, copies: vec![], revokes: vec![], sum: !0 }
+    }
 }
 
 fn matches_checksum(log: &Log, image: &Image, layout: Layout, tag: &crate::format::journal::Tag, sequence: Sequence, index: u32) -> bool {

@@ -9,6 +9,7 @@ use super::takers::folder_blocks;
 use super::{Progress, Recovery};
 use crate::format::dir_block::{DirBlock, Entry};
 use crate::fs::Filesystem;
+use crate::journal::Copy;
 use crate::run::Place;
 use crate::units::{Block, Generation, Ino, Moment};
 use std::collections::{HashMap, HashSet};
@@ -43,10 +44,18 @@ pub struct Facts {
     by_inode: HashMap<Ino, Vec<Fact>>,
     /// For each inode the ends of its lives with their generations, oldest first.
     deaths: HashMap<Ino, Vec<(Moment, Generation)>>,
+    /// Entries without inode number in the folders of today, by folder: name and `file_type`.
+    anonymous: HashMap<Ino, Vec<(Vec<u8>, u8)>>,
 }
 
 /// An entry: its folder, what it names, the type, the name.
-type Key = (Option<Ino>, Ino, u8, Vec<u8>);
+type Key<'a> = (Option<Ino>, Ino, u8, &'a [u8]);
+
+/// The first and the last copy of a block in which an entry stands.
+struct Standing {
+    first: Moment,
+    last: Moment,
+}
 
 /// Entries of loose copies: (inode, offset, name) to the copies that hold it.
 type Wanted = HashMap<(Ino, usize, Vec<u8>), Vec<usize>>;
@@ -85,6 +94,19 @@ impl Facts {
     /// The entries that named an inode.
     pub fn of(&self, ino: Ino) -> &[Fact] {
         self.by_inode.get(&ino).map_or(&[], Vec::as_slice)
+    }
+
+    /// The folders of today in which entries stand that lost their inode number, with name and `file_type` of each. Those
+    /// left out of which another source knows the inode.
+    pub fn anonymous(&self) -> HashMap<Ino, Vec<(Vec<u8>, u8)>> {
+        let mut anonymous = self.anonymous.clone();
+        for fact in self.by_inode.values().flatten() {
+            if let Some(entries) = fact.folder.and_then(|folder| anonymous.get_mut(&folder)) {
+                entries.retain(|(name, _)| *name != fact.name);
+            }
+        }
+        anonymous.retain(|_, entries| !entries.is_empty());
+        anonymous
     }
 
     /// Generation of the last life of an inode that ended no later than `moment`.
@@ -148,6 +170,9 @@ impl Collector<'_> {
                 let Ok(bytes) = self.fs.read_block(home) else { continue };
                 let Some(block) = DirBlock::parse(&bytes, self.inodes()) else { continue };
                 self.vote(home, &block);
+                if let Some(entry) = block.anonymous {
+                    self.facts.anonymous.entry(*ino).or_default().push((entry.name.to_vec(), entry.file_type));
+                }
                 let removed = block.entries.iter().filter(|entry| entry.removed);
                 let facts: Vec<_> = removed.map(|entry| uncertain(Some(*ino), entry, Moment::PAST, Moment::NOW)).collect();
                 facts.into_iter().for_each(|fact| self.add(fact));
@@ -199,45 +224,39 @@ impl Collector<'_> {
     }
 
     fn copies_of(&mut self, home: Block) {
-        let mut open: HashMap<Key, Moment> = HashMap::new();
+        let fs = self.fs;
+        let read = |copy: &Copy| (*copy, fs.journal().read_copy(fs.image(), *copy).unwrap_or_default());
+        let copies: Vec<(Copy, Vec<u8>)> = fs.journal().copies(home).iter().map(read).collect();
+        let mut open: HashMap<Key<'_>, Standing> = HashMap::new();
         let mut last = Moment::PAST;
-        for copy in self.fs.journal().copies(home).to_vec() {
-            let bytes = self.fs.journal().read_copy(self.fs.image(), copy).unwrap_or_default();
-            let revoked = self.fs.journal().revokes(home).iter().find(|at| **at >= last && **at < copy.moment).copied();
+        for (copy, bytes) in &copies {
+            let revoked = fs.journal().revokes(home).iter().find(|at| **at >= last && **at < copy.moment).copied();
             if let Some(at) = revoked.filter(|_| last > Moment::PAST) {
                 self.close(&mut open, |_| true, at);
             }
             last = copy.moment;
-            let parsed = DirBlock::parse(&bytes, self.inodes());
-            let mut now = HashSet::new();
-            if let Some(block) = &parsed {
+            if let Some(block) = &DirBlock::parse(bytes, self.inodes()) {
                 self.vote(home, block);
                 let folder = self.owner_at(home, copy.moment, block.dot);
-                for entry in block.live() {
-                    let key = (folder, entry.ino, entry.file_type, entry.name.to_vec());
-                    open.entry(key.clone()).or_insert(copy.moment);
-                    now.insert(key);
+                for entry in block.live().filter(|entry| self.matter.contains(&entry.ino)) {
+                    let key = (folder, entry.ino, entry.file_type, entry.name);
+                    open.entry(key).or_insert(Standing { first: copy.moment, last }).last = last;
                 }
-                let removed: Vec<_> = block
-                    .entries
-                    .iter()
-                    .filter(|entry| entry.removed)
-                    .map(|entry| uncertain(folder, entry, Moment::PAST, copy.moment))
-                    .collect();
-                removed.into_iter().for_each(|fact| self.add(fact));
+                for entry in block.entries.iter().filter(|entry| entry.removed) {
+                    self.add(uncertain(folder, entry, Moment::PAST, copy.moment));
+                }
             }
-            self.close(&mut open, |key| !now.contains(key), copy.moment);
+            self.close(&mut open, |standing| standing.last < last, last);
         }
-        let revoked = self.fs.journal().revokes(home).iter().find(|at| **at >= last).copied();
+        let revoked = fs.journal().revokes(home).iter().find(|at| **at >= last).copied();
         let until = self.owners.get(&home).and_then(|owners| owners.iter().map(|owner| owner.until).filter(|until| *until >= last).min());
         self.close(&mut open, |_| true, revoked.or(until).unwrap_or(Moment::NOW));
     }
 
-    /// Ends the entries for which `gone` holds.
-    fn close(&mut self, open: &mut HashMap<Key, Moment>, gone: impl Fn(&Key) -> bool, removed: Moment) {
-        let ended: Vec<_> = open.extract_if(|key, _| gone(key)).collect();
-        for ((folder, ino, file_type, name), first) in ended {
-            self.add((ino, Fact { folder, name, file_type, first, removed, certain: true }));
+    /// Ends the entries that are gone.
+    fn close(&mut self, open: &mut HashMap<Key<'_>, Standing>, gone: impl Fn(&Standing) -> bool, removed: Moment) {
+        for ((folder, ino, file_type, name), Standing { first, .. }) in open.extract_if(|_, standing| gone(standing)) {
+            self.add((ino, Fact { folder, name: name.to_vec(), file_type, first, removed, certain: true }));
         }
     }
 

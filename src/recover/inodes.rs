@@ -76,7 +76,13 @@ impl Inodes {
         for (ino, inode) in dead {
             histories.entry(ino).or_insert_with(|| vec![InodeCopy { moment: Moment::NOW, inode }]);
         }
-        result.lives = histories.into_iter().map(|(ino, copies)| (ino, lives(ino, copies))).collect();
+        let exact = |mut lives: Vec<Life>| {
+            // Nearly all have one copy, and a list that grows makes room for four.
+            lives.iter_mut().for_each(|life| life.copies.shrink_to_fit());
+            lives.shrink_to_fit();
+            lives
+        };
+        result.lives = histories.into_iter().map(|(ino, copies)| (ino, exact(lives(ino, copies)))).collect();
         result
     }
 }

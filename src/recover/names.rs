@@ -1,5 +1,7 @@
 //! From folder entries over time to the paths that lost files had.
 
+mod anonymous;
+
 use super::file::{Kind, Loss, LostFile};
 use super::folders::{Fact, Facts};
 use super::inodes::Inodes;
@@ -33,19 +35,23 @@ pub fn paths(recovery: &Recovery, inodes: &Inodes, progress: &dyn Progress) -> V
         }
         paths
     };
-    recovery.files().iter().zip(0..).map(path).collect()
+    let mut paths: Vec<_> = recovery.files().iter().zip(0..).map(path).collect();
+    for (id, fact) in anonymous::settle(recovery, &facts, &paths) {
+        paths[id.0 as usize] = vec![resolver.path(&fact, recovery.file(id))];
+    }
+    paths
 }
 
 /// Whether an entry's type can be this file's; entries of filesystems without types fit all.
-fn fits(fact: &Fact, file: &LostFile) -> bool {
-    matches!((fact.file_type, file.kind), (0, _) | (1, Kind::File) | (FT_DIR, Kind::Dir) | (7, Kind::Symlink))
+fn fits(file_type: u8, file: &LostFile) -> bool {
+    matches!((file_type, file.kind), (0, _) | (1, Kind::File) | (FT_DIR, Kind::Dir) | (7, Kind::Symlink))
 }
 
 /// The entries that named a file when it was lost.
 fn names_of<'a>(facts: &'a Facts, file: &LostFile) -> Vec<&'a Fact> {
     let Some(ino) = file.ino else { return vec![] };
     let (born, lost) = (file.span.born, file.span.unlinked);
-    let all = || facts.of(ino).iter().filter(|fact| fits(fact, file));
+    let all = || facts.of(ino).iter().filter(|fact| fits(fact.file_type, file));
     // An entry that is first seen after the inode was last seen as this life can be the next life's, if transactions in between are missing.
     let in_time = |fact: &&Fact| fact.first < lost && fact.removed > born && (fact.first <= file.span.last || file.span.covered);
     let certain: Vec<_> = all().filter(|fact| fact.certain).filter(in_time).collect();

@@ -20,8 +20,8 @@ pub struct Taker {
     pub path: Option<Vec<u8>>,
     /// Whether it is itself lost.
     pub lost: bool,
-    /// How many of the blocks it has, data and indirect blocks.
-    pub blocks: u64,
+    /// Those of the blocks that it has, as data or indirect blocks.
+    pub blocks: RoaringTreemap,
 }
 
 impl Recovery {
@@ -38,40 +38,45 @@ impl Recovery {
             return vec![];
         }
         let fs = self.filesystem();
-        let mut counts: BTreeMap<Ino, u64> = BTreeMap::new();
+        let mut held: BTreeMap<Ino, RoaringTreemap> = BTreeMap::new();
         Inodes::each_live(fs, &mut |ino, inode| {
-            let count = count_of(fs, &inode, &blocks);
-            if count > 0 {
-                counts.insert(ino, count);
+            let taken = taken_by(fs, &inode, &blocks);
+            if !taken.is_empty() {
+                held.insert(ino, taken);
             }
         });
-        let mut paths = live_path(fs, &counts.keys().copied().collect());
-        let live = counts.into_iter().map(|(ino, blocks)| Taker { ino: Some(ino), path: paths.remove(&ino), lost: false, blocks });
+        let mut paths = live_path(fs, &held.keys().copied().collect());
+        let live = held.into_iter().map(|(ino, blocks)| Taker { ino: Some(ino), path: paths.remove(&ino), lost: false, blocks });
         let mut takers: Vec<Taker> = live.collect();
         for newer in self.ids().take_while(|newer| *newer < id) {
-            let mut count = 0;
+            let mut taken = RoaringTreemap::new();
             for run in self.runs(newer) {
-                count += run.block.map_or(0, |first| blocks.range_cardinality(first.get()..first.plus(run.length).get()));
+                if let Some(first) = run.block {
+                    taken.insert_range(first.get()..first.plus(run.length).get());
+                }
             }
-            if count > 0 {
+            taken &= &blocks;
+            if !taken.is_empty() {
                 let file = self.file(newer);
-                takers.push(Taker { ino: file.ino, path: file.paths.first().cloned(), lost: true, blocks: count });
+                takers.push(Taker { ino: file.ino, path: file.paths.first().cloned(), lost: true, blocks: taken });
             }
         }
         takers
     }
 }
 
-/// How many of `blocks` a live inode has.
-fn count_of(fs: &Filesystem, inode: &Inode, blocks: &RoaringTreemap) -> u64 {
+/// Those of `blocks` that a live inode has.
+fn taken_by(fs: &Filesystem, inode: &Inode, blocks: &RoaringTreemap) -> RoaringTreemap {
     let per = fs.pointers_per_block();
-    let (mut count, mut seen) = (0, RoaringTreemap::new());
+    let (mut taken, mut seen) = (RoaringTreemap::new(), RoaringTreemap::new());
     let mut todo: Vec<(u8, Block)> = vec![];
     for (slot, pointer) in inode.pointers().into_iter().enumerate() {
         todo.extend(pointer.map(|block| ((slot as u8).saturating_sub(11), block)));
     }
     while let Some((level, block)) = todo.pop() {
-        count += u64::from(blocks.contains(block.get()));
+        if blocks.contains(block.get()) {
+            taken.insert(block.get());
+        }
         if level == 0
             || !fs.geometry().superblock.contains(block)
             || !seen.insert(block.get())
@@ -83,7 +88,7 @@ fn count_of(fs: &Filesystem, inode: &Inode, blocks: &RoaringTreemap) -> u64 {
             todo.extend(indirect::parse(&bytes).flatten().map(|below| (level - 1, below)));
         }
     }
-    count
+    taken
 }
 
 /// The blocks of a live folder, in order.

@@ -211,7 +211,7 @@ pub fn file_with_ranges(tree: &Tree, id: FileId) -> FullReport<'_> {
         inode: taker.ino.map(|ino| ino.0),
         path: taker.path.map(|path| String::from_utf8_lossy(&path).into_owned()),
         lost: taker.lost,
-        blocks: taker.blocks,
+        blocks: taker.blocks.len(),
     };
     let overwritten_by = tree.recovery().takers(id).into_iter().map(row).collect();
     FullReport { file: file(tree, id), atime, ctime, overwritten_by, ranges: Ranges(tree.recovery(), id) }

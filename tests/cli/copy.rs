@@ -1,6 +1,7 @@
 //! `undelfs copy`.
 
-use crate::support::{Life, Ran, tree, truth, undelfs};
+use crate::common::truth::Life;
+use crate::support::{Ran, life, tree, truth, undelfs};
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs;
@@ -26,26 +27,25 @@ fn check(path: &Path, life: &Life) {
     let metadata = path.symlink_metadata().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let name = path.display();
     // That of a folder changes while it is being removed, and any of its copies may be the last.
-    if life.text("type") != "dir" {
-        assert_eq!(metadata.mtime(), life.json["mtime"].as_i64().expect("a time"), "{name}");
+    if !life.is("dir") {
+        assert_eq!(metadata.mtime(), life.mtime as i64, "{name}");
     }
-    assert_eq!((u64::from(metadata.uid()), u64::from(metadata.gid())), (life.number("uid"), life.number("gid")), "{name}");
-    let mode = u32::from_str_radix(life.text("mode"), 8).expect("a mode");
-    match life.text("type") {
+    assert_eq!((metadata.uid(), metadata.gid()), (life.uid, life.gid), "{name}");
+    match life.kind.as_str() {
         "symlink" => {
             let target = fs::read_link(path).expect("a link");
-            assert_eq!(target.as_os_str().as_bytes(), crate::support::bytes(life.text("target")), "{name}");
+            assert_eq!(target.as_os_str().as_bytes(), life.target(), "{name}");
             return;
         }
         "dir" => assert!(metadata.is_dir(), "{name}"),
         _ => {
-            assert_eq!(metadata.len(), life.number("size"), "{name}");
+            assert_eq!(metadata.len(), life.size, "{name}");
             let hash: String = Sha256::digest(fs::read(path).expect("readable")).iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(hash, life.text("sha256"), "{name}");
+            assert_eq!(hash, life.sha256(), "{name}");
             assert_eq!(metadata.nlink() as usize, life.paths.len(), "{name}");
         }
     }
-    assert_eq!(metadata.mode() & 0o7777, mode & 0o777, "{name}");
+    assert_eq!(metadata.mode() & 0o7777, life.mode() & 0o777, "{name}");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_tree_comes_back_whole() {
     for life in &truth {
         life.paths.iter().for_each(|path| check(&below(dest.path(), path), life));
     }
-    let names: usize = truth.iter().filter(|life| life.text("type") != "dir").map(|life| life.paths.len()).sum();
+    let names: usize = truth.iter().filter(|life| !life.is("dir")).map(|life| life.paths.len()).sum();
     assert!(ran.err.starts_with(&format!("{names} files copied, ")), "{}", ran.err);
 
     // Once more: all there. With some gone and one altered: those come back, that one stays as it is.
@@ -86,7 +86,7 @@ fn one_file_under_a_new_name() {
     let dest = folder();
     let big = dest.path().join("new name");
     copy(&["/lost/more/big"], &big).done();
-    let life = truth().into_iter().find(|life| life.paths[0] == b"/lost/more/big").expect("a lost file");
+    let life = life("/lost/more/big");
     check(&big, &life);
     fs::write(&big, "mine").expect("written");
     let ran = copy(&["/lost/more/big"], &big);
@@ -122,8 +122,8 @@ fn a_link_at_the_destination_is_not_followed() {
 #[test]
 fn what_the_medium_did_not_give() {
     let dest = folder();
-    let life = truth().into_iter().find(|life| life.paths[0] == b"/lost/more/big").expect("a lost file");
-    let bad = (life.json["runs"][0][1].as_u64().expect("a block") + 1) * 4096;
+    let life = life("/lost/more/big");
+    let bad = (life.runs.as_ref().expect("runs")[0].1 + 1) * 4096;
     let (size, mapfile) = (fs::metadata(tree()).expect("the image").len(), dest.path().join("mapfile"));
     let after = bad + 4096;
     fs::write(&mapfile, format!("0 + 1\n0 {bad} +\n{bad} 4096 -\n{after} {} +\n", size - after)).expect("written");
@@ -133,7 +133,7 @@ fn what_the_medium_did_not_give() {
     let ran = copy(&["--mapfile", mapfile, "--missing", "error", "/lost/more/big"], &copied);
     assert!(ran.status == 1 && ran.err.lines().count() == 1 && !copied.exists(), "{}", ran.err);
     let ran = copy(&["--mapfile", mapfile, "/lost/more/big"], &copied).done();
-    let note = format!("undelfs: {}: 4096 of {} bytes are missing, with zeros in their place\n", copied.display(), life.number("size"));
+    let note = format!("undelfs: {}: 4096 of {} bytes are missing, with zeros in their place\n", copied.display(), life.size);
     assert!(ran.err.starts_with(&note), "{}", ran.err);
     let whole = dest.path().join("whole");
     copy(&["/lost/more/big"], &whole).done();

@@ -1,6 +1,7 @@
 //! `undelfs show`.
 
-use crate::support::{Ran, tree, truth, undelfs, without_times};
+use crate::common::image;
+use crate::support::{Ran, life, tree, undelfs, without_times};
 use serde_json::Value;
 
 fn show(options: &[&str]) -> Ran {
@@ -10,9 +11,9 @@ fn show(options: &[&str]) -> Ran {
 #[test]
 fn a_file_for_people() {
     let text = without_times(&show(&["/lost/level 0/level 1/at 1"]).done().text());
-    let life = truth().into_iter().find(|life| life.paths[0] == b"/lost/level 0/level 1/at 1").expect("a lost file");
-    let block = life.json["runs"][0][1].to_string();
-    let generation = life.number("generation").to_string();
+    let life = life("/lost/level 0/level 1/at 1");
+    let block = life.runs.as_ref().expect("runs")[0].1.to_string();
+    let generation = life.generation.expect("a generation").to_string();
     assert_eq!(text, AT_1.replace("GENERATION", &generation).replace("    BLOCK0", &format!("{block:>10}")));
 }
 
@@ -39,7 +40,7 @@ Runs (1)
 
 #[test]
 fn every_way_to_name_a_file() {
-    let inode = truth().iter().find(|life| life.paths[0] == b"/lost/more/big").expect("a lost file").number("inode");
+    let inode = life("/lost/more/big").inode;
     let expected = show(&["/lost/more/big"]).done().text();
     for name in [
         "lost/more/big".into(),
@@ -63,9 +64,9 @@ fn ranges_cover_the_file() {
         at += range["length"].as_u64().expect("a length");
     }
     assert_eq!(Some(at), file["size"].as_u64());
-    let life = truth().into_iter().find(|life| life.paths[0] == b"/lost/more/big").expect("a lost file");
+    let life = life("/lost/more/big");
     let blocks: Vec<Option<u64>> = ranges.iter().map(|range| range["block"].as_u64()).collect();
-    let expected: Vec<Option<u64>> = life.json["runs"].as_array().expect("runs").iter().map(|run| run[1].as_u64()).collect();
+    let expected: Vec<Option<u64>> = life.runs.iter().flatten().map(|run| Some(run.1)).collect();
     let mut distinct = blocks.clone();
     // One run of the truth may be known in several ways here.
     distinct.retain(|block| expected.contains(block));
@@ -104,4 +105,41 @@ fn what_is_not_there() {
         let ran = show(&[name]);
         assert_eq!((ran.status, ran.text().as_str(), ran.err), (status, "", format!("undelfs: {message}\n")));
     }
+}
+
+/// Each missing range with the reason of its own runs, and with the name of who has its blocks.
+#[test]
+fn why_bytes_are_missing() {
+    let image = image("churn", &[]);
+    let listed = undelfs(["list".as_ref(), image.as_os_str(), "--json".as_ref()]).done().json();
+    let overwritten = |file: &&Value| file["inode"].is_u64() && file["evidence"]["overwritten"].as_u64() > Some(0);
+    let mut named = 0;
+    for file in listed.as_array().expect("an array").iter().filter(overwritten).step_by(7) {
+        let name = format!("inode:{}@{}", file["inode"], file["version"]);
+        let show = |option: &str| undelfs(["show".as_ref(), image.as_os_str(), option.as_ref(), name.as_ref()]).done();
+        let (json, text) = (show("--json").json(), show("--all-runs").text());
+        let ranges: Vec<&Value> = json["ranges"].as_array().expect("an array").iter().collect();
+        let rows = text.split("\nMissing (").nth(1).expect("a table").lines().skip(2).take_while(|line| !line.is_empty());
+        let mut missing = 0;
+        for row in rows {
+            let mut words = row.split_whitespace();
+            let mut number = || words.next().expect("a column").parse::<u64>().expect("a number");
+            let (offset, length) = (number(), number());
+            let why = words.collect::<Vec<_>>().join(" ");
+            let within = |range: &&&Value| {
+                let at = range["offset"].as_u64().expect("an offset");
+                at <= offset && offset < at + range["length"].as_u64().expect("a length")
+            };
+            let range = ranges.iter().find(within).expect("a range");
+            let (word, reason) = (range["evidence"].as_str().expect("a word"), range["reason"].as_str().expect("a reason"));
+            let (own, taker) = why.split_once(", by ").unwrap_or((&why, ""));
+            assert!(own == format!("{word}: {reason}") && !reason.is_empty(), "{name}: {row}\n{range}");
+            let takers = json["overwritten_by"].as_array().expect("an array");
+            assert!(taker.is_empty() || takers.iter().any(|known| known["path"] == taker), "{name}: {row}\n{takers:?}");
+            named += u32::from(!taker.is_empty());
+            missing += length;
+        }
+        assert_eq!(Some(missing), file["missing"].as_u64(), "{name}\n{text}");
+    }
+    assert!(named > 4, "{named}");
 }

@@ -1,8 +1,9 @@
 //! Runs the program, and knows the truth about the image.
 
+use crate::common::truth::{self, Life};
+use crate::common::{self, image};
 use serde_json::Value;
 use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -39,7 +40,7 @@ impl From<Output> for Ran {
 
 /// The program, in a pipe and in UTC.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_undelfs"));
+    let mut command = common::undelfs();
     command.env("TZ", "UTC").env_remove("NO_COLOR").stdin(Stdio::null());
     command
 }
@@ -56,55 +57,17 @@ pub fn words(line: &str) -> Ran {
 /// The image of a removed tree.
 pub fn tree() -> &'static Path {
     static TREE: OnceLock<PathBuf> = OnceLock::new();
-    TREE.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/make-image");
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let made = Command::new(script).arg("tree").arg(folder).output().expect("scripts/make-image runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        folder.join("tree.img")
-    })
+    TREE.get_or_init(|| image("tree", &[]))
 }
 
-/// One lost file as it was.
-pub struct Life {
-    /// All its paths.
-    pub paths: Vec<Vec<u8>>,
-    pub json: Value,
-}
-
-impl Life {
-    pub fn number(&self, field: &str) -> u64 {
-        self.json[field].as_u64().unwrap_or_else(|| panic!("{field} in {}", self.json))
-    }
-
-    pub fn text(&self, field: &str) -> &str {
-        self.json[field].as_str().unwrap_or_else(|| panic!("{field} in {}", self.json))
-    }
-}
-
-/// The lost files of the image, without FIFOs, which have no content.
+/// The lost files of the image.
 pub fn truth() -> Vec<Life> {
-    let text = fs::read_to_string(tree().with_extension("truth.json")).expect("the truth is there");
-    let truth: Value = serde_json::from_str(&text).expect("the truth is JSON");
-    let lives = truth["lost"].as_array().expect("a list").iter().filter(|life| life["type"] != "fifo");
-    lives
-        .map(|life| {
-            let links = life["links"].as_array().expect("a list");
-            let paths = std::iter::once(&life["path_now"]).chain(links).map(|path| bytes(path.as_str().expect("a path")));
-            Life { paths: paths.collect(), json: life.clone() }
-        })
-        .collect()
+    truth::lost(tree())
 }
 
-/// The bytes of a name in the truth, which has `%XX` for what is not printable ASCII.
-pub fn bytes(name: &str) -> Vec<u8> {
-    let mut pieces = name.split('%');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        bytes.push(u8::from_str_radix(&piece[..2], 16).expect("hexadecimal"));
-        bytes.extend_from_slice(&piece.as_bytes()[2..]);
-    }
-    bytes
+/// The lost file that had this path.
+pub fn life(path: &str) -> Life {
+    truth().into_iter().find(|life| life.paths[0] == path.as_bytes()).expect("a lost file")
 }
 
 /// The bytes of a path in the program's JSON.

@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod chains;
+pub mod disk;
 pub mod judge;
 pub mod old_ext3;
 pub mod truth;

@@ -1,6 +1,7 @@
 //! What is read through the mount is what was lost.
 
-use crate::support::{Mount, bytes, image, sha256, truth};
+use crate::common::image;
+use crate::support::{Mount, sha256, truth};
 use rustix::fs::SeekFrom;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{self, File};
@@ -11,7 +12,7 @@ use std::process::Command;
 
 #[test]
 fn a_removed_tree_is_there_again() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::new(&image, &[]);
     let lives = truth(&image);
     assert!(lives.len() > 290);
@@ -20,19 +21,19 @@ fn a_removed_tree_is_there_again() {
             let path = mount.lost(path);
             let metadata = fs::symlink_metadata(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             if life.is("symlink") {
-                assert_eq!(fs::read_link(&path).unwrap().as_os_str().as_bytes(), bytes(life.text("target")));
+                assert_eq!(fs::read_link(&path).unwrap().as_os_str().as_bytes(), life.target());
                 continue;
             }
-            let mode = u32::from_str_radix(life.text("mode"), 8).unwrap();
+            let mode = life.mode();
             assert_eq!(metadata.mode() & 0o7777, mode & 0o1555, "{}", path.display());
-            let owner = (u64::from(metadata.uid()), u64::from(metadata.gid()));
-            assert_eq!(owner, (life.number("uid"), life.number("gid")), "{}", path.display());
+            let owner = (metadata.uid(), metadata.gid());
+            assert_eq!(owner, (life.uid, life.gid), "{}", path.display());
             if life.is("file") {
-                assert_eq!(metadata.len(), life.number("size"), "{}", path.display());
-                assert_eq!(metadata.mtime().unsigned_abs(), life.number("mtime"), "{}", path.display());
+                assert_eq!(metadata.len(), life.size, "{}", path.display());
+                assert_eq!(metadata.mtime(), life.mtime as i64, "{}", path.display());
                 // Its names, and the one under by-inode.
                 assert_eq!(metadata.nlink() as usize, life.paths.len() + 1, "{}", path.display());
-                assert_eq!(sha256(&path), life.text("sha256"), "{}", path.display());
+                assert_eq!(sha256(&path), life.sha256(), "{}", path.display());
             }
         }
     }
@@ -40,7 +41,7 @@ fn a_removed_tree_is_there_again() {
 
 #[test]
 fn programs_copy_it() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::new(&image, &[]);
     let folder = tempfile::tempdir().unwrap();
     let copied = Command::new("cp").arg("-a").arg(mount.path().join("by-path")).arg(folder.path()).output().unwrap();
@@ -62,26 +63,26 @@ fn programs_copy_it() {
         .unwrap();
     assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stdout));
     for life in truth(&image).iter().filter(|life| life.is("file")) {
-        let path = folder.path().join("by-path").join(life.below(&mount).strip_prefix(mount.path().join("by-path")).unwrap());
-        assert_eq!(sha256(&path), life.text("sha256"), "{}", path.display());
+        let path = folder.path().join("by-path").join(mount.of(life).strip_prefix(mount.path().join("by-path")).unwrap());
+        assert_eq!(sha256(&path), life.sha256(), "{}", path.display());
     }
 }
 
 #[test]
 fn a_fragmented_file_from_many_sides_at_once() {
-    let image = image("frag700");
+    let image = image("frag700", &[]);
     let mount = Mount::new(&image, &[]);
     let lives = truth(&image);
-    let life = lives.iter().max_by_key(|life| life.number("size")).unwrap();
-    let path = life.below(&mount);
-    let size = life.number("size");
+    let life = lives.iter().max_by_key(|life| life.size).unwrap();
+    let path = mount.of(life);
+    let size = life.size;
     assert_eq!(fs::metadata(&path).unwrap().len(), size);
-    assert_eq!(sha256(&path), life.text("sha256"));
+    assert_eq!(sha256(&path), life.sha256());
     // A second mount, of which nothing is in the page cache yet, compared with the first.
     let again = Mount::new(&image, &[]);
     std::thread::scope(|scope| {
         for part in 0..8u64 {
-            let (one, other) = (&path, life.below(&again));
+            let (one, other) = (&path, again.of(life));
             scope.spawn(move || {
                 let (one, other) = (File::open(one).unwrap(), File::open(other).unwrap());
                 let (mut expected, mut found) = (vec![0; 5000], vec![0; 5000]);
@@ -99,28 +100,28 @@ fn a_fragmented_file_from_many_sides_at_once() {
 
 #[test]
 fn a_program_maps_a_file() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::new(&image, &[]);
     let lives = truth(&image);
-    let life = lives.iter().filter(|life| life.is("file")).max_by_key(|life| life.number("size")).unwrap();
+    let life = lives.iter().filter(|life| life.is("file")).max_by_key(|life| life.size).unwrap();
     let script = "import hashlib, mmap, sys
 with open(sys.argv[1], 'rb') as file:
     print(hashlib.sha256(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)).hexdigest())";
-    let output = Command::new("python3").args(["-c", script]).arg(life.below(&mount)).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), life.text("sha256"), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("python3").args(["-c", script]).arg(mount.of(life)).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), life.sha256(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
 fn holes_are_told_from_data() {
-    let image = image("sparse");
+    let image = image("sparse", &[]);
     let mount = Mount::new(&image, &[]);
     let lives = truth(&image);
     let life = &lives[0];
-    let file = File::open(life.below(&mount)).unwrap();
-    let size = life.number("size");
+    let file = File::open(mount.of(life)).unwrap();
+    let size = life.size;
     let mut expected: Vec<(u64, u64)> = Vec::new();
-    for run in life.json["runs"].as_array().unwrap() {
-        let (first, count) = (run[0].as_u64().unwrap() * 4096, run[2].as_u64().unwrap() * 4096);
+    for (first, _, count) in life.runs.iter().flatten() {
+        let (first, count) = (first * 4096, count * 4096);
         match expected.last_mut() {
             Some(last) if last.1 == first => last.1 += count,
             _ => expected.push((first, first + count)),
@@ -137,21 +138,21 @@ fn holes_are_told_from_data() {
     assert_eq!(rustix::fs::seek(&file, SeekFrom::Hole(size)), Err(rustix::io::Errno::NXIO));
     let data: u64 = expected.iter().map(|(first, end)| end - first).sum();
     assert_eq!(file.metadata().unwrap().blocks(), data / 512);
-    assert_eq!(sha256(&life.below(&mount)), life.text("sha256"));
+    assert_eq!(sha256(&mount.of(life)), life.sha256());
 }
 
 #[test]
 fn extended_attributes_tell_what_is_known() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::new(&image, &[]);
     let lives = truth(&image);
-    let life = lives.iter().find(|life| life.is("file") && life.number("size") > 0).unwrap();
-    let path = life.below(&mount);
+    let life = lives.iter().find(|life| life.is("file") && life.size > 0).unwrap();
+    let path = mount.of(life);
     let get = |name: &str| xattr::get(&path, name).unwrap().map(|value| String::from_utf8(value).unwrap());
     assert_eq!(get("user.undelfs.state").as_deref(), Some("complete"));
     assert_eq!(get("user.undelfs.recovered").as_deref(), Some("1.0000"));
-    assert_eq!(get("user.undelfs.inode"), Some(life.number("inode").to_string()));
-    assert_eq!(get("user.undelfs.generation"), Some(life.number("generation").to_string()));
+    assert_eq!(get("user.undelfs.inode"), Some(life.inode.to_string()));
+    assert_eq!(get("user.undelfs.generation"), Some(life.generation.unwrap().to_string()));
     assert_eq!(get("user.undelfs.path").unwrap().as_bytes(), life.paths[0]);
     assert_eq!(get("user.undelfs.missing").as_deref(), Some("[]"));
     assert_eq!(get("user.undelfs.nothing"), None);
@@ -167,11 +168,11 @@ fn thousands_of_files_are_open_at_once() {
     const WANTED: usize = 5000;
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::new(&image, &[]);
     let lives = truth(&image);
-    let files: Vec<_> = lives.iter().filter(|life| life.is("file") && life.number("size") > 0).collect();
-    let open: Vec<_> = files.iter().cycle().take(WANTED).map(|life| File::open(life.below(&mount)).unwrap()).collect();
+    let files: Vec<_> = lives.iter().filter(|life| life.is("file") && life.size > 0).collect();
+    let open: Vec<_> = files.iter().cycle().take(WANTED).map(|life| File::open(mount.of(life)).unwrap()).collect();
     for file in &open {
         file.read_exact_at(&mut [0], 0).unwrap();
     }
@@ -181,7 +182,7 @@ fn thousands_of_files_are_open_at_once() {
 
 #[test]
 fn the_mount_as_a_whole() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::new(&image, &[]);
     let stat = rustix::fs::statvfs(mount.path()).unwrap();
     assert_eq!((stat.f_bsize, stat.f_bavail, stat.f_namemax), (4096, 0, 255));
@@ -202,11 +203,11 @@ fn the_mount_as_a_whole() {
 
 #[test]
 fn one_file_has_one_number_wherever_it_is_shown() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::new(&image, &[]);
     for life in truth(&image).iter().filter(|life| life.is("file")) {
-        let by_path = fs::metadata(life.below(&mount)).unwrap();
-        let by_inode = fs::metadata(mount.path().join("by-inode").join(life.number("inode").to_string())).unwrap();
+        let by_path = fs::metadata(mount.of(life)).unwrap();
+        let by_inode = fs::metadata(mount.path().join("by-inode").join(life.inode.to_string())).unwrap();
         assert_eq!(by_path.ino(), by_inode.ino());
     }
 }

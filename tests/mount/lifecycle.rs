@@ -1,6 +1,8 @@
 //! A mount comes up, and goes away without leaving anything behind.
 
-use crate::support::{Mount, PROGRAM, image, sha256, status, truth, undelfs, until};
+use crate::common::image;
+use crate::common::truth::Life;
+use crate::support::{Mount, PROGRAM, sha256, status, truth, undelfs, until};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::process::Command;
@@ -13,7 +15,7 @@ fn run(program: &str, mount: &Mount, flags: &[&str]) {
 
 #[test]
 fn ready_when_the_command_returns() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::point();
     let start = Instant::now();
     let output = mount.try_mount(&image, &[]);
@@ -31,7 +33,7 @@ fn ready_when_the_command_returns() {
 
 #[test]
 fn unmounted_by_either_program() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     for (program, flags) in [("fusermount3", &["-u"][..]), ("umount", &[])] {
         let mount = Mount::new(&image, &[]);
         run(program, &mount, flags);
@@ -41,7 +43,7 @@ fn unmounted_by_either_program() {
 
 #[test]
 fn signals_unmount() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     for signal in ["TERM", "INT", "HUP"] {
         let mount = Mount::new(&image, &[]);
         mount.signal(signal);
@@ -51,7 +53,7 @@ fn signals_unmount() {
 
 #[test]
 fn in_front_it_ends_with_the_mount() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     for end in [|mount: &Mount| mount.signal("TERM"), |mount: &Mount| run("umount", mount, &[])] {
         let (mount, mut child) = Mount::in_front(&image, &[]);
         end(&mount);
@@ -62,12 +64,12 @@ fn in_front_it_ends_with_the_mount() {
 
 #[test]
 fn what_is_open_can_be_read_to_its_end_and_a_second_signal_stops_it() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let lives = truth(&image);
-    let life = lives.iter().filter(|life| life.is("file")).max_by_key(|life| life.number("size")).unwrap();
+    let life = lives.iter().filter(|life| life.is("file")).max_by_key(|life| life.size).unwrap();
     for twice in [false, true] {
         let mount = Mount::new(&image, &[]);
-        let file = File::open(life.below(&mount)).unwrap();
+        let file = File::open(mount.of(life)).unwrap();
         mount.signal("TERM");
         until("unmounted", || !mount.is_mounted());
         if twice {
@@ -75,7 +77,7 @@ fn what_is_open_can_be_read_to_its_end_and_a_second_signal_stops_it() {
             until("ended", || mount.server().is_none());
             assert!(file.read_at(&mut [0; 10], 0).is_err());
         } else {
-            file.read_exact_at(&mut vec![0; life.number("size") as usize], 0).unwrap();
+            file.read_exact_at(&mut vec![0; life.size as usize], 0).unwrap();
         }
         drop(file);
         mount.gone();
@@ -84,7 +86,7 @@ fn what_is_open_can_be_read_to_its_end_and_a_second_signal_stops_it() {
 
 #[test]
 fn auto_unmount_survives_a_kill() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     for signal in ["KILL", "TERM"] {
         let mount = Mount::new(&image, &["-o", "auto_unmount"]);
         mount.signal(signal);
@@ -94,7 +96,7 @@ fn auto_unmount_survives_a_kill() {
 
 #[test]
 fn a_dead_mount_is_named_as_such() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::new(&image, &[]);
     mount.signal("KILL");
     until("dead", || mount.server().is_none());
@@ -107,30 +109,28 @@ fn a_dead_mount_is_named_as_such() {
 
 #[test]
 fn an_image_that_shrinks_costs_the_reads_and_not_the_server() {
-    let original = image("tree");
+    let original = image("tree", &[]);
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("shrinking.img");
     assert!(Command::new("cp").arg("--sparse=always").args([&original, &image]).status().unwrap().success());
     let mount = Mount::new(&image, &[]);
     // Where each file's first and last block lie.
-    let place = |run: &serde_json::Value| (run[1].as_u64().unwrap(), run[1].as_u64().unwrap() + run[2].as_u64().unwrap());
     let lives = truth(&original);
-    let extent = |life: &crate::support::Life| {
-        let runs = life.json["runs"].as_array().unwrap().iter().map(place).chain(
-            life.json["indirect"].as_array().unwrap().iter().map(|block| (block[2].as_u64().unwrap(), block[2].as_u64().unwrap() + 1)),
-        );
+    let extent = |life: &Life| {
+        let runs = life.runs.iter().flatten().map(|(_, block, count)| (*block, block + count));
+        let runs = runs.chain(life.indirect.iter().map(|(.., block)| (*block, block + 1)));
         runs.fold((u64::MAX, 0), |all, run| (all.0.min(run.0), all.1.max(run.1)))
     };
-    let mut files: Vec<_> = lives.iter().filter(|life| life.is("file") && life.number("size") > 0).collect();
+    let mut files: Vec<_> = lives.iter().filter(|life| life.is("file") && life.size > 0).collect();
     files.sort_by_key(|life| extent(life).1);
     let cut = extent(files[files.len() / 2]).1;
     File::options().write(true).open(&image).unwrap().set_len(cut * 4096).unwrap();
     let (mut whole, mut failed) = (0, 0);
     for life in &files {
-        let path = life.below(&mount);
+        let path = mount.of(life);
         let (first, end) = extent(life);
         if end <= cut {
-            assert_eq!(sha256(&path), life.text("sha256"), "{}", path.display());
+            assert_eq!(sha256(&path), life.sha256(), "{}", path.display());
             whole += 1;
         } else if first >= cut {
             assert_eq!(fs::read(&path).unwrap_err().raw_os_error(), Some(libc::EIO), "{}", path.display());
@@ -144,7 +144,7 @@ fn an_image_that_shrinks_costs_the_reads_and_not_the_server() {
 
 #[test]
 fn relative_paths_are_understood() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::point();
     let folder = image.parent().unwrap();
     let name = image.file_name().unwrap();
@@ -156,7 +156,7 @@ fn relative_paths_are_understood() {
 
 #[test]
 fn mount_and_fstab() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::point();
     let folder = mount.path().parent().unwrap().to_owned();
     let (programs, fstab) = (folder.join("bin"), folder.join("fstab"));

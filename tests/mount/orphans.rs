@@ -1,6 +1,8 @@
 //! Files whose inode is gone, and what no lost file explains.
 
-use crate::support::{Life, Mount, image, sha256, truth, undelfs};
+use crate::common::image as made;
+use crate::common::truth::Life;
+use crate::support::{Mount, sha256, truth, undelfs};
 use rustix::fs::SeekFrom;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -17,14 +19,13 @@ fn names(folder: &Path) -> BTreeSet<String> {
 
 /// The name that a life must have among the orphans, from the topmost of its indirect blocks.
 fn name(life: &Life, extension: &str) -> String {
-    let indirect = life.json["indirect"].as_array().unwrap();
-    let top = indirect.iter().max_by_key(|block| block[0].as_u64()).unwrap();
-    format!("{}{extension}", top[2])
+    let (.., top) = life.indirect.iter().max_by_key(|(level, ..)| *level).unwrap();
+    format!("{top}{extension}")
 }
 
 #[test]
 fn orphans_have_the_number_of_a_block_and_the_extension_of_their_content() {
-    let image = image("nameless");
+    let image = made("nameless", &[]);
     let mount = Mount::new(&image, &[]);
     let root = mount.path();
     assert_eq!(
@@ -40,9 +41,9 @@ fn orphans_have_the_number_of_a_block_and_the_extension_of_their_content() {
     for (life, extension, kind) in orphans {
         let name = name(life, extension);
         let path = root.join("orphans").join(&name);
-        assert_eq!(sha256(&path), life.text("sha256"));
+        assert_eq!(sha256(&path), life.sha256.as_deref().unwrap());
         let (metadata, again) = (fs::metadata(&path).unwrap(), fs::metadata(root.join("orphans/by-kind").join(kind).join(&name)).unwrap());
-        assert_eq!((metadata.ino(), metadata.nlink(), metadata.len()), (again.ino(), 2, life.number("size")));
+        assert_eq!((metadata.ino(), metadata.nlink(), metadata.len()), (again.ino(), 2, life.size));
         assert_eq!(metadata.mode() & 0o7777, 0o400, "whose it was nobody knows");
         let get = |name: &str| xattr::get(&path, name).unwrap().map(|value| String::from_utf8(value).unwrap());
         assert_eq!(get("user.undelfs.chain"), Some(name.trim_end_matches(extension).to_owned()));
@@ -58,7 +59,7 @@ fn orphans_have_the_number_of_a_block_and_the_extension_of_their_content() {
 
 #[test]
 fn orphans_is_there_when_there_are_none() {
-    let mount = Mount::new(&image("tree"), &[]);
+    let mount = Mount::new(&made("tree", &[]), &[]);
     assert!(names(&mount.path().join("orphans")).is_empty());
 }
 
@@ -74,7 +75,7 @@ fn data(file: &File) -> Vec<(u64, u64)> {
 
 #[test]
 fn unclaimed_space_is_in_its_place_and_nothing_else_is() {
-    let image = image("nameless");
+    let image = made("nameless", &[]);
     // Without a scan nothing explains the blocks of the lost files.
     let mount = Mount::new(&image, &["-o", "scan=no"]);
     assert!(names(&mount.path().join("orphans")).is_empty());
@@ -86,10 +87,8 @@ fn unclaimed_space_is_in_its_place_and_nothing_else_is() {
     assert_eq!(ranges.iter().map(|(from, to)| to - from).sum::<u64>(), metadata.blocks() * 512);
     let is_data = |block: u64| ranges.iter().any(|(from, to)| *from <= block * BLOCK && (block + 1) * BLOCK <= *to);
     for life in truth(&image) {
-        let indirect = life.json["indirect"].as_array().unwrap().iter().map(|block| block[2].as_u64().unwrap());
-        let runs = life.json["runs"].as_array().unwrap().iter();
-        let blocks = runs.flat_map(|run| (run[1].as_u64().unwrap()..).take(run[2].as_u64().unwrap() as usize));
-        for block in blocks.chain(indirect) {
+        let blocks = life.runs.iter().flatten().flat_map(|(_, block, count)| *block..block + count);
+        for block in blocks.chain(life.indirect.iter().map(|(.., block)| *block)) {
             assert!(is_data(block), "block {block}");
         }
     }
@@ -119,7 +118,7 @@ fn unclaimed_space_is_in_its_place_and_nothing_else_is() {
 /// Whose free space was nobody knows, so other users may not look at it, nor at what has no owner any more.
 #[test]
 fn others_do_not_see_what_has_no_owner() {
-    let image = image("nameless");
+    let image = made("nameless", &[]);
     let mount = Mount::new(&image, &["-o", "allow_other"]);
     let orphan = name(truth(&image).iter().find(|life| life.paths[0] == b"/docs/noise").unwrap(), "");
     for (name, seen) in [("ABOUT.txt".to_owned(), true), ("unclaimed.img".to_owned(), false), (format!("orphans/{orphan}"), false)] {
@@ -135,9 +134,10 @@ fn a_hint_that_makes_no_sense_mounts_nothing() {
     for (option, words) in
         [("hint=path=/a\\,inode=many", "inode=many"), ("scan=perhaps", "auto, wait and no are known"), ("hint=nothing", "has no value")]
     {
-        let output = undelfs(["mount".as_ref(), image("nameless").as_os_str(), mount.path().as_os_str(), "-o".as_ref(), option.as_ref()])
-            .output()
-            .unwrap();
+        let output =
+            undelfs(["mount".as_ref(), made("nameless", &[]).as_os_str(), mount.path().as_os_str(), "-o".as_ref(), option.as_ref()])
+                .output()
+                .unwrap();
         let err = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(2) && err.contains(words) && err.lines().count() == 1, "{option}: {err}");
     }

@@ -1,6 +1,7 @@
 //! What cannot be mounted or written says so in one line.
 
-use crate::support::{Mount, PROGRAM, image, status, truth};
+use crate::common::image;
+use crate::support::{Mount, PROGRAM, status, truth};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,10 +10,10 @@ use std::process::Command;
 
 #[test]
 fn nothing_can_be_written() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::new(&image, &["-o", "rw"]);
     let lives = truth(&image);
-    let file = lives.iter().find(|life| life.is("file")).unwrap().below(&mount);
+    let file = mount.of(lives.iter().find(|life| life.is("file")).unwrap());
     let new = mount.path().join("new");
     type Attempt<'a> = (&'a str, &'a dyn Fn() -> io::Result<()>);
     let attempts: [Attempt; 11] = [
@@ -35,7 +36,7 @@ fn nothing_can_be_written() {
 
 #[test]
 fn mount_points_and_options_that_will_not_do() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::new(&image, &[]);
     let folder = tempfile::tempdir().unwrap();
     let absent = folder.path().join("absent");
@@ -67,21 +68,21 @@ fn mount_points_and_options_that_will_not_do() {
 
 #[test]
 fn missing_can_be_an_error() {
-    let image = image("wrapped");
+    let image = image("wrapped", &[]);
     let lives = truth(&image);
     let (zeros, errors) = (Mount::new(&image, &[]), Mount::new(&image, &["--missing", "error"]));
     for life in lives.iter().filter(|life| life.is("file")) {
-        let path = life.below(&zeros);
+        let path = zeros.of(life);
         let Ok(Some(missing)) = xattr::get(&path, "user.undelfs.missing") else { continue };
         fs::read(&path).unwrap();
-        let result = fs::read(life.below(&errors));
+        let result = fs::read(errors.of(life));
         assert_eq!(result.is_ok(), missing == b"[]", "{}", path.display());
     }
 }
 
 #[test]
 fn without_the_device_or_the_module() {
-    let image = image("tree");
+    let image = image("tree", &[]);
     let mount = Mount::point();
     let script = |device: &str| {
         format!(
@@ -104,7 +105,7 @@ fn without_the_device_or_the_module() {
 
 #[test]
 fn what_is_mounted_read_write_is_refused() {
-    let original = image("tree");
+    let original = image("tree", &[]);
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("in-use.img");
     assert!(Command::new("cp").arg("--sparse=always").args([&original, &image]).status().unwrap().success());

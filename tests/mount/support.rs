@@ -1,6 +1,6 @@
 //! Images with their truth, and mounts that go away with their test.
 
-use serde_json::Value;
+use crate::common::truth::Life;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -8,71 +8,12 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+pub use crate::common::truth::lost as truth;
+
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_undelfs");
-
-/// Makes an image, or finds it there.
-pub fn image(name: &str) -> PathBuf {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/make-image");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let made = Command::new(script).arg(name).arg(folder).output().expect("scripts/make-image runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    folder.join(format!("{name}.img"))
-}
-
-/// One lost file as it was.
-pub struct Life {
-    /// All its paths, each beginning with `/`.
-    pub paths: Vec<Vec<u8>>,
-    pub json: Value,
-}
-
-impl Life {
-    pub fn number(&self, field: &str) -> u64 {
-        self.json[field].as_u64().unwrap_or_else(|| panic!("{field} in {}", self.json))
-    }
-
-    pub fn text(&self, field: &str) -> &str {
-        self.json[field].as_str().unwrap_or_else(|| panic!("{field} in {}", self.json))
-    }
-
-    pub fn is(&self, kind: &str) -> bool {
-        self.text("type") == kind
-    }
-
-    /// Its first path under `mount`.
-    pub fn below(&self, mount: &Mount) -> PathBuf {
-        mount.lost(&self.paths[0])
-    }
-}
-
-/// What an image lost, without FIFOs, which have no content.
-pub fn truth(image: &Path) -> Vec<Life> {
-    let text = fs::read_to_string(image.with_extension("truth.json")).expect("the truth is there");
-    let truth: Value = serde_json::from_str(&text).expect("the truth is JSON");
-    let lives = truth["lost"].as_array().expect("a list").iter().filter(|life| life["type"] != "fifo");
-    let paths = |life: &Value| {
-        let links = life["links"].as_array().expect("a list");
-        std::iter::once(&life["path_now"]).chain(links).map(|path| bytes(path.as_str().expect("a path"))).collect()
-    };
-    lives.map(|life| Life { paths: paths(life), json: life.clone() }).collect()
-}
-
-/// The bytes of a name in the truth, which has `%XX` for what is not printable ASCII.
-pub fn bytes(name: &str) -> Vec<u8> {
-    let mut pieces = name.split('%');
-    let mut bytes: Vec<u8> = pieces.next().unwrap_or_default().into();
-    for piece in pieces {
-        bytes.push(u8::from_str_radix(&piece[..2], 16).expect("hexadecimal"));
-        bytes.extend_from_slice(&piece.as_bytes()[2..]);
-    }
-    bytes
-}
 
 pub fn sha256(path: &Path) -> String {
     let mut file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -139,6 +80,11 @@ impl Mount {
     /// What was at `path` of the filesystem that lost it.
     pub fn lost(&self, path: &[u8]) -> PathBuf {
         self.path().join("by-path").join(OsStr::from_bytes(path.strip_prefix(b"/").expect("an absolute path")))
+    }
+
+    /// Where a lost file is, under its first path.
+    pub fn of(&self, life: &Life) -> PathBuf {
+        self.lost(&life.paths[0])
     }
 
     /// Its line in the mount table.

@@ -1,6 +1,7 @@
 //! As an ordinary user, through `fusermount3`.
 
-use crate::support::{Mount, PROGRAM, image};
+use crate::common::image;
+use crate::support::{Mount, PROGRAM};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -15,7 +16,7 @@ impl Shared {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("tree.img");
-        assert!(Command::new("cp").arg("--sparse=always").arg(crate::support::image("tree")).arg(&image).status().unwrap().success());
+        assert!(Command::new("cp").arg("--sparse=always").arg(crate::common::image("tree", &[])).arg(&image).status().unwrap().success());
         fs::copy(PROGRAM, folder.path().join("undelfs")).unwrap();
         assert!(Command::new("chmod").args(["-R", "a+rX"]).arg(folder.path()).status().unwrap().success());
         Shared { folder, image }
@@ -51,7 +52,7 @@ impl Shared {
 #[test]
 fn mounts_reads_and_unmounts() {
     let shared = Shared::new();
-    image("tree");
+    image("tree", &[]);
     let script = "$U mount $I $M && ls -d $M/by-path/lost/* >/dev/null && find $M/by-path -type f -exec cat {} + | wc -c > /dev/null && echo read; \
                   grep -c \" $M fuse.undelfs ro,\" /proc/mounts; fusermount3 -u $M; grep -c \" $M \" /proc/mounts";
     shared.check("", script, "read\n1\n0");
