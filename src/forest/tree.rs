@@ -33,11 +33,14 @@ pub struct Trees {
     pub trees: Vec<Tree>,
 }
 
+/// Index of a pointer, and the pages that stand in the block it names.
+type Named = (u32, Vec<usize>);
+
 /// What a page's pointers name.
 #[derive(Default, Clone)]
 struct Below {
-    /// Index of the pointer and the pages that stand in the block it names.
-    pages: Vec<(u32, Vec<usize>)>,
+    /// Those that name pages.
+    pages: Vec<Named>,
     /// Free blocks with other content.
     others: u32,
 }
@@ -129,7 +132,7 @@ impl Forest<'_> {
         u32::from(before) + u32::from(after)
     }
 
-    fn end_leaf(&self, mut page: usize, pick: fn(&[(u32, Vec<usize>)]) -> Option<&(u32, Vec<usize>)>) -> &Page {
+    fn end_leaf(&self, mut page: usize, pick: fn(&[Named]) -> Option<&Named>) -> &Page {
         for _ in 1..self.levels[page] {
             match pick(&self.below[page].pages).and_then(|(_, pages)| pages.first()) {
                 Some(next) => page = *next,

@@ -177,7 +177,7 @@ pub struct LostFile {
     pub paths: Vec<Vec<u8>>,
     /// What of it is there.
     pub tally: Tally,
-    /// For a chain found without an inode: its topmost indirect block, and whose it may be.
+    /// For a chain found without its inode's pointers: its topmost indirect block, and whose it may be.
     pub orphan: Option<Orphan>,
 }
 

@@ -4,7 +4,7 @@
 //! * Where exactly as many spare blocks lie between the block before a gap and the block after it as the gap has, they are it, in order:
 //!   both drivers go on upwards, and what lies between and is not the file's is in use or claimed by others.
 //! * The ext4 driver allocates in chunks that stand on the disk as they stand in the file: block number and file block are congruent
-//!   modulo 4 MiB (`ext4_mb_normalize_request`, fs/ext4/mballoc.c: chunks begin at multiples of their size, up to 8 MiB). Where the
+//!   modulo 4 or 8 MiB (`ext4_mb_normalize_request`, fs/ext4/mballoc.c: chunks begin at multiples of their size, up to 8 MiB). Where the
 //!   blocks before and after a gap are so, the runs of spare blocks between them tile the gap, but for what was overwritten.
 //! * Where the whole filesystem has exactly as many spare blocks as the gap, they are it, in the order in which the allocators search:
 //!   upwards from the block before, and from the beginning again.
@@ -13,7 +13,6 @@
 
 use crate::units::{Block, FileBlock};
 use roaring::RoaringTreemap;
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// Consecutive file blocks without pointers.
@@ -40,14 +39,17 @@ pub struct Piece {
     pub length: u64,
 }
 
-/// Bytes to which the ext4 driver aligns its chunks.
-const CHUNK: u64 = 4 << 20;
+/// Bytes to which the ext4 driver aligns its chunks: the first for files beyond 8 MiB, the second from 4 MiB on.
+const CHUNKS: [u64; 2] = [8 << 20, 4 << 20];
+
+/// Blocks more or less that do not tell one way to place runs from another.
+const SLACK: u64 = 32;
 
 /// Blocks of the smallest chunks that it takes for a file of more than 64 KiB.
 const SMALLEST: u64 = 16;
 
 /// Runs between the ends of a gap that are tried; more take too long, since each is held against each.
-const MOST_RUNS: usize = 1024;
+const MOST_RUNS: usize = 512;
 
 /// How far from the ends of a gap a run of spare blocks is looked for that fits exactly, in blocks.
 const REACH: u64 = 1 << 17;
@@ -65,15 +67,9 @@ pub fn fill(gap: &Gap, spare: &RoaringTreemap, block_size: u64) -> Vec<Piece> {
         if spare.range_cardinality(before.get()..after.get()) == gap.length {
             return in_order(gap.first, runs(spare, before.get() + 1, after.get()));
         }
-        let modulus = CHUNK / block_size;
-        let offset = |block: Block, at: u64| (block.get() % modulus + modulus - at % modulus) % modulus;
-        let end = gap.first.0 + gap.length;
-        let congruent = gap.first.0.checked_sub(1).map(|at| offset(before, at)) == Some(offset(after, end));
-        if congruent {
-            let pieces = tiled(gap, before, after, &runs(spare, before.get() + 1, after.get()), modulus);
-            if !pieces.is_empty() {
-                return pieces;
-            }
+        let pieces = tiled(gap, before, after, &runs(spare, before.get() + 1, after.get()), block_size);
+        if !pieces.is_empty() {
+            return pieces;
         }
     }
     adjacent(gap, spare)
@@ -97,15 +93,15 @@ fn runs(spare: &RoaringTreemap, start: u64, end: u64) -> Vec<(u64, u64)> {
 /// from both ends, so that their order is a guess, unless all stand as the ext4 driver's smallest chunks do.
 fn in_search_order(gap: &Gap, spare: &RoaringTreemap) -> Option<Vec<Piece>> {
     let from = gap.before.or(gap.after)?;
-    let (below, above): (Vec<_>, Vec<_>) = runs(spare, 1, u64::MAX).into_iter().partition(|(start, _)| *start < from.get());
-    let pieces = in_order(gap.first, above.into_iter().chain(below).collect());
-    let apart = |piece: &&Piece| {
-        let goes_on = gap.before.is_some_and(|before| before.plus(1) == piece.block);
-        let leads = gap.after == Some(piece.block.plus(piece.length));
-        !goes_on && !leads
-    };
+    let goes_on = |(start, _): &(u64, u64)| gap.before.is_some_and(|before| before.get() + 1 == *start);
+    let leads = |(start, length): &(u64, u64)| gap.after.is_some_and(|after| after.get() == start + length);
+    let (first, rest): (Vec<_>, Vec<_>) = runs(spare, 1, u64::MAX).into_iter().partition(goes_on);
+    let (last, apart): (Vec<_>, Vec<_>) = rest.into_iter().partition(leads);
+    let certain = apart.len() <= 1;
+    let (below, above): (Vec<_>, Vec<_>) = apart.into_iter().partition(|(start, _)| *start < from.get());
+    let pieces = in_order(gap.first, [first, above, below, last].concat());
     let chunked = |piece: &Piece| piece.first.0 < SMALLEST || piece.block.get() % SMALLEST == piece.first.0 % SMALLEST;
-    (pieces.iter().filter(apart).count() <= 1 || pieces.iter().all(chunked)).then_some(pieces)
+    (certain || pieces.iter().all(chunked)).then_some(pieces)
 }
 
 /// Pieces for the end of a file of which only the beginning of the gap is known, and at most how long it is: what goes on from the block
@@ -125,72 +121,117 @@ fn in_order(first: FileBlock, runs: Vec<(u64, u64)>) -> Vec<Piece> {
     runs.into_iter().filter_map(piece).collect()
 }
 
-/// A way through the runs: where a run can stand in the file, and how that came about.
-#[derive(Clone, Copy)]
-struct Step {
-    /// Blocks that are placed up to and with this run.
-    placed: u64,
-    /// The node before, and where it stands.
-    from: (usize, u64),
-    /// Whether another way places as many.
-    tied: bool,
+/// Where runs can stand in a gap: each congruent to the ends, in the order of the disk, and apart from each other by no more than the
+/// blocks between them that are in use now, which can have been the file's.
+struct Tiling {
+    modulus: u64,
+    offset: u64,
+    end: u64,
+    /// First block and length; the first and the last are the ends of the gap, without blocks.
+    nodes: Vec<(u64, u64)>,
+    /// Blocks of the nodes before each.
+    spare_before: Vec<u64>,
+    /// For each node the places that it can have, with the most blocks that can be placed up to and with it there.
+    upto: Vec<BTreeMap<u64, u64>>,
+    /// The same from it on.
+    from: Vec<BTreeMap<u64, u64>>,
 }
 
-/// Places runs between the two ends so that most blocks find a place: each congruent, in the order of the disk, and apart from each
-/// other by no more than the blocks between them that are in use now, which can have been the file's. The way has to lead exactly to
-/// the end; nothing is placed if several do that equally well.
-fn tiled(gap: &Gap, before: Block, after: Block, runs: &[(u64, u64)], modulus: u64) -> Vec<Piece> {
-    let end = gap.first.0 + gap.length;
-    if runs.len() > MOST_RUNS {
-        return vec![];
-    }
-    let offset = (after.get() % modulus + modulus - end % modulus) % modulus;
-    // The ends are nodes without blocks.
-    let mut nodes = vec![(before.get() + 1, 0)];
-    nodes.extend(runs);
-    nodes.push((after.get(), 0));
-    let mut ways: Vec<BTreeMap<u64, Step>> = vec![BTreeMap::new(); nodes.len()];
-    ways[0].insert(gap.first.0, Step { placed: 0, from: (0, 0), tied: false });
-    let mut spare_before: Vec<u64> = vec![0];
-    nodes.iter().for_each(|(_, length)| spare_before.push(spare_before[spare_before.len() - 1] + length));
-    for at in 1..nodes.len() {
-        let (start, length) = nodes[at];
-        let residue = (start % modulus + modulus - offset) % modulus;
-        let mut here: BTreeMap<u64, Step> = BTreeMap::new();
-        for (from, ways) in ways[..at].iter().enumerate() {
-            let (from_start, from_length) = nodes[from];
-            // What lies between, less the spare blocks there, which then are not the file's.
-            let in_use = (start - from_start - from_length).saturating_sub(spare_before[at] - spare_before[from + 1]);
-            for (place, step) in ways {
-                let least = place + from_length;
-                let mut next = least + (residue + modulus - least % modulus) % modulus;
-                while next - least <= in_use && next + length <= end {
-                    let way = Step { placed: step.placed + length, from: (from, *place), tied: step.tied };
-                    here.entry(next)
-                        .and_modify(|known| match known.placed.cmp(&way.placed) {
-                            Ordering::Less => *known = way,
-                            Ordering::Equal => known.tied = true,
-                            Ordering::Greater => {}
-                        })
-                        .or_insert(way);
-                    next += modulus;
+impl Tiling {
+    fn new(gap: &Gap, before: Block, after: Block, runs: &[(u64, u64)], modulus: u64) -> Tiling {
+        let end = gap.first.0 + gap.length;
+        let mut nodes = vec![(before.get() + 1, 0)];
+        nodes.extend(runs);
+        nodes.push((after.get(), 0));
+        let mut spare_before: Vec<u64> = vec![0];
+        nodes.iter().for_each(|(_, length)| spare_before.push(spare_before[spare_before.len() - 1] + length));
+        let none = vec![BTreeMap::new(); nodes.len()];
+        let offset = offset(after, end, modulus);
+        let mut tiling = Tiling { modulus, offset, end, nodes, spare_before, upto: none.clone(), from: none };
+        tiling.upto[0].insert(gap.first.0, 0);
+        for at in 1..tiling.nodes.len() {
+            for before in 0..at {
+                for (place, placed) in tiling.upto[before].clone() {
+                    for next in tiling.next(before, place, at) {
+                        let placed = placed + tiling.nodes[at].1;
+                        let known = tiling.upto[at].entry(next).or_default();
+                        *known = placed.max(*known);
+                    }
                 }
             }
         }
-        ways[at] = here;
-    }
-    let last = nodes.len() - 1;
-    let mut pieces = vec![];
-    let (mut node, mut place) = (last, end);
-    while node != 0 {
-        let Some(step) = ways[node].get(&place).filter(|step| !step.tied) else { return vec![] };
-        if let (Some(block), 1..) = (Block::new(nodes[node].0), nodes[node].1) {
-            pieces.push(Piece { first: FileBlock(place), block, length: nodes[node].1 });
+        let last = tiling.nodes.len() - 1;
+        if tiling.upto[last].contains_key(&end) {
+            tiling.from[last].insert(end, 0);
         }
-        (node, place) = step.from;
+        for at in (0..last).rev() {
+            for place in tiling.upto[at].keys().copied().collect::<Vec<_>>() {
+                let ways = (at + 1..=last).flat_map(|next| tiling.next(at, place, next).map(move |place| (next, place)));
+                let most = ways.filter_map(|(next, place)| tiling.from[next].get(&place)).max();
+                if let Some(placed) = most.map(|placed| placed + tiling.nodes[at].1) {
+                    tiling.from[at].insert(place, placed);
+                }
+            }
+        }
+        tiling
     }
-    pieces.reverse();
-    pieces
+
+    /// The places that node `at` can have if the nodes between it and `before`, which stands at `place`, are not the file's.
+    fn next(&self, before: usize, place: u64, at: usize) -> impl Iterator<Item = u64> + use<> {
+        let ((start, length), (from_start, from_length)) = (self.nodes[at], self.nodes[before]);
+        let in_use = (start - from_start - from_length).saturating_sub(self.spare_before[at] - self.spare_before[before + 1]);
+        let (least, most) = (place + from_length, (place + from_length + in_use).min(self.end.saturating_sub(length)));
+        let residue = (start % self.modulus + self.modulus - self.offset) % self.modulus;
+        let next = least + (residue + self.modulus - least % self.modulus) % self.modulus;
+        (next..=most).step_by(self.modulus as usize)
+    }
+
+    /// What is placed for certain: in every way that places nearly as many blocks as the best one, a run stands there and nowhere else. A
+    /// run so short that it hardly counts has to touch another one in the file, or an end.
+    fn certain(&self) -> Vec<Piece> {
+        let Some(best) = self.from[0].values().max().copied() else { return vec![] };
+        let total = |at: usize, place: u64| Some(self.upto[at].get(&place)? + self.from[at].get(&place)? - self.nodes[at].1);
+        let last = self.nodes.len() - 1;
+        let mut likely: Vec<(usize, u64)> = vec![];
+        for at in 1..last {
+            let mut near = self.upto[at].keys().filter(|place| total(at, **place).is_some_and(|total| total + SLACK >= best));
+            if let (Some(place), None) = (near.next(), near.next())
+                && total(at, *place) == Some(best)
+            {
+                likely.push((at, *place));
+            }
+        }
+        let first = self.upto[0].keys().next().copied().unwrap_or_default();
+        let begins = |place: u64| place == self.end || likely.iter().any(|(_, known)| *known == place);
+        let ends = |place: u64| place == first || likely.iter().any(|(at, known)| known + self.nodes[*at].1 == place);
+        let certain = |(at, place): &&(usize, u64)| {
+            let length = self.nodes[*at].1;
+            length > SLACK || begins(place + length) || ends(*place)
+        };
+        let piece = |(at, place): &(usize, u64)| {
+            Some(Piece { first: FileBlock(*place), block: Block::new(self.nodes[*at].0)?, length: self.nodes[*at].1 })
+        };
+        let mut pieces: Vec<Piece> = likely.iter().filter(certain).filter_map(piece).collect();
+        // What is the only place of each run can still be the same place for two.
+        pieces.sort_by_key(|piece| piece.first);
+        let apart = |pair: &[Piece]| pair[0].first.plus(pair[0].length) <= pair[1].first && pair[0].block < pair[1].block;
+        if pieces.windows(2).all(apart) { pieces } else { vec![] }
+    }
+}
+
+/// By how much a block and its file block differ, modulo `modulus`.
+const fn offset(block: Block, at: u64, modulus: u64) -> u64 {
+    (block.get() % modulus + modulus - at % modulus) % modulus
+}
+
+/// Places the runs between two ends that are congruent, modulo the largest chunk for which they are.
+fn tiled(gap: &Gap, before: Block, after: Block, runs: &[(u64, u64)], block_size: u64) -> Vec<Piece> {
+    let end = gap.first.0 + gap.length;
+    let congruent = |modulus: &u64| gap.first.0 > 0 && offset(before, gap.first.0 - 1, *modulus) == offset(after, end, *modulus);
+    let moduli = CHUNKS.map(|bytes| bytes / block_size);
+    let tiling = |modulus: u64| Tiling::new(gap, before, after, runs, modulus).certain();
+    let mut ways = moduli.into_iter().filter(congruent).filter(|_| runs.len() <= MOST_RUNS).map(tiling);
+    ways.find(|pieces| !pieces.is_empty()).unwrap_or_default()
 }
 
 /// What goes on from the block before and leads to the block after, and one run that fits exactly between.

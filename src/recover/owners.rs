@@ -91,7 +91,8 @@ impl Claimant {
                 let unlinked = file.span.unlinked;
                 let mapping = std::mem::replace(&mut chain.mapping, file.mapping.clone());
                 let (size, size_from) = (chain.size, chain.size_from);
-                *chain = LostFile { mapping, size, size_from, span: Span { unlinked, ended: when, ..span }, ..file.clone() };
+                let orphan = chain.orphan.take();
+                *chain = LostFile { mapping, size, size_from, orphan, span: Span { unlinked, ended: when, ..span }, ..file.clone() };
             }
             Claimant::Emptied(ino, inode) => {
                 chain.ino = Some(*ino);
@@ -102,7 +103,6 @@ impl Claimant {
                 chain.loss = Loss::Truncated;
                 chain.paths = path(*ino).into_iter().collect();
                 chain.span = Span { ended: when, cut: 0, ..span };
-                chain.orphan = None;
             }
         }
     }

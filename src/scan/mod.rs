@@ -70,8 +70,14 @@ impl Survey {
             if !fs.can_hold_data(block) {
                 continue;
             }
-            // Of a block in use, what stands there now is not lost, nor are earlier states of it.
-            let current = fs.is_allocated(block).then(|| fs.read_block(block).ok()).flatten();
+            // Of a block in use, what stands there now is not lost, nor are earlier states of it; if it cannot be read, nobody knows.
+            let current = match fs.is_allocated(block) {
+                true => match fs.read_block(block) {
+                    Ok(bytes) => Some(bytes),
+                    Err(_) => continue,
+                },
+                false => None,
+            };
             for copy in copies.iter().rev() {
                 let Ok(bytes) = fs.journal().read_copy(fs.image(), *copy) else { continue };
                 let Finding::Page(page) = examine(&bytes, block, fs, &mut scratch) else { continue };
