@@ -3,6 +3,7 @@
 mod chain;
 mod chains;
 mod claims;
+mod cut;
 mod fate;
 pub mod file;
 mod fill;

@@ -2,6 +2,7 @@
 
 use super::chains::{Credence, Draft, complete_direct};
 use super::claims::{self, Seen};
+use super::cut;
 use super::gaps::Ends;
 use super::names::live_path;
 use super::owners::{self, Claimant};
@@ -66,13 +67,14 @@ impl Rebuild<'_> {
     /// Adds to `recovery`, which has the known files, what chains tell, and fills gaps.
     pub fn run(mut self, recovery: &mut Recovery) {
         let claimed = std::mem::take(&mut recovery.claimed);
-        let everything = HashSet::new();
-        let mut chains = forest::grow(&recovery.fs, self.survey, &everything, &claimed);
+        let spare = forest::spare(&recovery.fs, self.survey, &claimed);
+        let mut chains = forest::grow(&recovery.fs, self.survey, &HashSet::new(), &spare);
         let torn = self.extend(recovery, &mut chains);
         if !torn.is_empty() {
             let rest: HashSet<usize> = (0..self.survey.pages.len()).filter(|page| !torn.contains(page)).collect();
-            chains.extend(forest::grow(&recovery.fs, self.survey, &rest, &claimed));
+            chains.extend(forest::grow(&recovery.fs, self.survey, &rest, &spare));
         }
+        self.add_cut(recovery, &mut chains, &spare);
         self.add(recovery, &chains, &claimed);
         sort(&mut recovery.files);
         self.settle(recovery);
@@ -125,6 +127,24 @@ impl Rebuild<'_> {
                 pointers[..indirect::DIRECT as usize].copy_from_slice(&found[..indirect::DIRECT as usize]);
             }
         }
+    }
+
+    /// Makes lost files of chains that are the end of a file in use, and takes them out of `chains`.
+    fn add_cut(&self, recovery: &mut Recovery, chains: &mut Vec<Chain>, spare: &RoaringTreemap) {
+        let fs = &recovery.fs;
+        let cuts = cut::find(fs, self.survey, chains, spare);
+        if cuts.is_empty() {
+            return;
+        }
+        let paths = live_path(fs, &cuts.iter().map(|cut| cut.ino).collect());
+        let file = |cut: &cut::Cut| cut.file(&Draft { fs, survey: self.survey, chain: &chains[cut.chain] }, &paths);
+        let mut files: Vec<LostFile> = cuts.iter().map(file).collect();
+        recovery.files.append(&mut files);
+        let mut at = 0;
+        chains.retain(|_| {
+            at += 1;
+            cuts.iter().all(|cut| cut.chain != at - 1)
+        });
     }
 
     /// Makes lost files of chains, each with its owner where there is one.
