@@ -5,7 +5,7 @@ use super::claims::{self, Seen};
 use super::cut;
 use super::gaps::Ends;
 use super::names::live_path;
-use super::owners::{self, Claimant};
+use super::owners::{self, Claimant, Start};
 use super::stillness::Stillness;
 use super::{LostFile, Mapping, Pieces, PlacedTable, Progress, Recovery, sort};
 use crate::forest::{self, Chain, Table};
@@ -166,8 +166,8 @@ impl Rebuild<'_> {
             spare.remove(block.get());
         });
         complete_direct(fs, &mut direct, &spare);
-        let homes: Vec<u64> = drafts.iter().map(|(draft, _)| draft.home()).collect();
-        let owners = owners::find(fs, &homes, &recovery.files, &self.stillness);
+        let starts: Vec<Start> = drafts.iter().map(|(draft, _)| draft.start()).collect();
+        let owners = owners::find(fs, &starts, &recovery.files, &self.stillness);
         let emptied =
             owners.owner.iter().flatten().chain(owners.candidates.iter().flatten().take(1024)).filter_map(|claimant| match claimant {
                 Claimant::Emptied(ino, _) => Some(*ino),
@@ -179,7 +179,7 @@ impl Rebuild<'_> {
         let (mut files, mut owned): (Vec<LostFile>, HashSet<usize>) = (vec![], HashSet::new());
         for (at, (draft, credence)) in drafts.iter().enumerate() {
             let (owner, candidates) = (&owners.owner[at], &owners.candidates[at]);
-            if *credence == Credence::WithOwner && owner.is_none() && candidates.is_empty() {
+            if *credence == Credence::WithOwner && !candidates.iter().any(Claimant::is_loser) {
                 continue;
             }
             let mut file = draft.file(direct[at].as_deref().unwrap_or_default());
