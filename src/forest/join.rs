@@ -213,8 +213,7 @@ impl Joiner<'_> {
             chain.refused.extend(tree.refused.iter().map(|(level, leaf)| (*level, first(*leaf))));
         }
         let leaves = || chain.tables.iter().filter(|table| table.level == 1).map(|table| &self.survey.pages[table.page]);
-        let holed = leaves().filter(|page| page.holes() > 0).count();
-        chain.sparse = holed * 8 >= leaves().count() && holed >= 2;
+        chain.sparse = leaves().any(|page| page.holes() > 0);
         chain
     }
 }

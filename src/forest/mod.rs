@@ -30,7 +30,7 @@ pub struct Chain {
     pub tables: Vec<Table>,
     /// Indirect blocks that its pointers name but that are another chain's now: level and first file block.
     pub refused: Vec<(u8, FileBlock)>,
-    /// Zeros between pointers are holes: they occur in many places, so the file was sparse.
+    /// Zeros stand between pointers of one IND: the file was sparse, since truncates zero from the first pointer on.
     pub sparse: bool,
 }
 

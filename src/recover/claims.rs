@@ -138,11 +138,10 @@ fn settle_one(
 ) -> (RoaringTreemap, Verdict) {
     let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<(FileBlock, Block)>);
     let mut zeros_are_holes = true;
-    let since = if file.span.covered { Since::Quiet } else { stillness.since(fs, file) };
     let (size, by_chain) = (file.size, file.size_from == SizeFrom::Chain);
     if matches!(file.mapping, Mapping::Indirect { .. }) {
         let cache = Latest::default();
-        let chain = Chain { fs, reuse, file, zeros_are_holes, since, claims: &taken, cache: &cache };
+        let chain = Chain { fs, reuse, file, zeros_are_holes, since: Since::default(), claims: &taken, cache: &cache };
         let mut count = 0u64;
         let mut visit = |block: Block, at: Option<FileBlock>| {
             let again = at.is_none() && !indirect.insert(block.get());
@@ -162,6 +161,7 @@ fn settle_one(
     if by_chain {
         file.size = last.map_or(0, |(at, block)| at.0.saturating_mul(fs.block_size()).saturating_add(content(fs, block)));
     }
+    let since = if file.span.covered { Since::Quiet } else { stillness.since(fs, file) };
     let mut tally = Tally::default();
     {
         let cache = Latest::default();

@@ -62,7 +62,11 @@ impl Group {
         let fits = |(ino, _): &&(Ino, Claimant)| start.ind.is_none_or(|ind| self.is_in_order(*ino, ind));
         let of = |claimants: &[(Ino, Claimant)]| claimants.iter().filter(fits).map(|(_, claimant)| claimant.clone()).collect::<Vec<_>>();
         let losers = of(&self.losers);
-        if losers.is_empty() { of(&self.rewritten) } else { losers }
+        // Files that were written to are many. The order has to speak for one of them.
+        match start.ind.filter(|_| losers.is_empty() && self.inds.len() > 1) {
+            Some(_) => of(&self.rewritten),
+            None => losers,
+        }
     }
 }
 
@@ -120,6 +124,11 @@ impl Claimant {
         }
     }
 
+    /// Whether the same inode is meant.
+    pub fn is(&self, other: &Claimant, files: &[LostFile]) -> bool {
+        self.ino(files) == other.ino(files)
+    }
+
     /// Whether it is certain to have lost something.
     pub fn is_loser(&self) -> bool {
         matches!(self, Claimant::Dead(_)) || matches!(self, Claimant::Emptied(_, inode) if inode.size == 0)
@@ -128,7 +137,11 @@ impl Claimant {
     /// When it was deleted, or emptied.
     pub fn when(&self, files: &[LostFile]) -> Option<Time> {
         match self {
-            Claimant::Dead(at) => files[*at].span.ended.or(files[*at].deleted),
+            // The inode's last change is more precise than `i_dtime`: it was its truncate.
+            Claimant::Dead(at) => {
+                let (file, ended) = (&files[*at], files[*at].span.ended.or(files[*at].deleted)?);
+                Some(if file.ctime.seconds == ended.seconds { ended.max(file.ctime) } else { ended })
+            }
             Claimant::Emptied(_, inode) => Some(inode.mtime),
         }
     }
@@ -170,8 +183,14 @@ impl Claimant {
     }
 }
 
-/// The candidates of an orphan, as they are told, and the earliest moment at which it can have been lost by any of them.
-pub fn described(several: &[Claimant], files: &[LostFile], path: &dyn Fn(Ino) -> Option<Vec<u8>>) -> (Vec<Candidate>, Option<Time>) {
-    let earliest = several.iter().map(|claimant| claimant.when(files)).min().flatten();
+/// The candidates of an orphan, as they are told, and the earliest moment at which it can have been lost by any of them; `None` where
+/// `sharing` orphans, more than there are candidates, have the same ones, so that some had other owners.
+pub fn described(
+    several: &[Claimant],
+    sharing: usize,
+    files: &[LostFile],
+    path: &dyn Fn(Ino) -> Option<Vec<u8>>,
+) -> (Vec<Candidate>, Option<Time>) {
+    let earliest = several.iter().map(|claimant| claimant.when(files)).min().flatten().filter(|_| sharing <= several.len());
     (several.iter().take(MOST).filter_map(|claimant| claimant.describe(files, path)).collect(), earliest)
 }

@@ -4,6 +4,7 @@ use super::chains::{Credence, Draft, complete_direct};
 use super::claims::{self, Seen};
 use super::cut;
 use super::gaps::Ends;
+use super::hint::{self, Hint};
 use super::names::live_path;
 use super::owners::{self, Claimant, Start};
 use super::stillness::Stillness;
@@ -57,6 +58,8 @@ pub struct Rebuild<'a> {
     pub known: HashMap<usize, Place>,
     /// Tells what free blocks are worth.
     pub stillness: Stillness,
+    /// What the user knows.
+    pub hints: &'a [Hint],
     /// Told how far it is.
     pub progress: &'a dyn Progress,
     /// For files by their index: the first file block of a last IND that is named but lost.
@@ -78,8 +81,10 @@ impl Rebuild<'_> {
         self.add(recovery, &chains, &claimed);
         sort(&mut recovery.files);
         self.settle(recovery);
+        let block_size = recovery.block_size();
+        let hinted = hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
         let ends = std::mem::take(&mut self.ends);
-        if recovery.fill_gaps(&self.survey.written - &recovery.claimed, &ends) {
+        if recovery.fill_gaps(&self.survey.written - &recovery.claimed, &ends) || hinted {
             self.settle(recovery);
         }
     }
@@ -189,7 +194,9 @@ impl Rebuild<'_> {
                     owned.insert(*at);
                 }
             } else if let Some(orphan) = &mut file.orphan {
-                (orphan.candidates, file.span.ended) = owners::described(candidates, &recovery.files, &path);
+                let shared = |of: &&Vec<Claimant>| of.iter().any(|one| candidates.iter().any(|other| one.is(other, &recovery.files)));
+                let sharing = owners.candidates.iter().filter(shared).count();
+                (orphan.candidates, file.span.ended) = owners::described(candidates, sharing, &recovery.files, &path);
             }
             files.push(file);
         }

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 /// What the inodes of today tell of the time since a loss.
 #[derive(Default)]
 pub struct Stillness {
-    /// The last time that a file came, went or was written, in seconds since 1970.
-    last_change: i64,
+    /// The last time that blocks were given to a file, as far as inodes tell.
+    last_change: Time,
     /// How many files were made in each hour since 1970 that may stand in the place of one that came and went unseen.
     births: BTreeMap<i64, usize>,
     /// When files were deleted that left no trace of where they were, sorted, in seconds since 1970.
@@ -36,8 +36,12 @@ impl Stillness {
         let per_group = fs.geometry().superblock.inodes_per_group.max(1);
         let (mut group, mut born_in_group): (u32, Vec<Time>) = (0, vec![]);
         let mut written: BTreeMap<i64, usize> = BTreeMap::new();
-        Inodes::each_live(fs, &mut |ino, inode| {
+        Inodes::each(fs, &mut |ino, inode| {
             if ino.0 < fs.geometry().superblock.first_ino.0 && ino != Ino::ROOT {
+                return;
+            }
+            stillness.see(&inode);
+            if !inode.is_live() {
                 return;
             }
             if (ino.0 - 1) / per_group != group {
@@ -48,9 +52,6 @@ impl Stillness {
                 Some(crtime) => born_in_group.push(crtime),
                 None => *written.entry(inode.mtime.seconds / HOUR).or_default() += 1,
             }
-            // Each file that comes or goes changes its folder, and a rename or chmod of the folder itself does no harm here.
-            let change = if inode.is_dir() { inode.ctime } else { inode.mtime };
-            stillness.last_change = stillness.last_change.max(change.seconds);
             let written_since = match inode.crtime {
                 Some(crtime) => inode.mtime > crtime,
                 None => true,
@@ -65,6 +66,14 @@ impl Stillness {
         }
         stillness.forget_owned(files);
         stillness
+    }
+
+    /// Notes when an inode tells that blocks may have been given out: when a file was made, dead or alive, and when one was written. Where
+    /// inodes do not tell when they were made, each file that comes or goes changes its folder.
+    fn see(&mut self, inode: &Inode) {
+        let written = (inode.is_live() && inode.file_type() == S_IFREG).then_some(inode.mtime);
+        let made = inode.crtime.or((inode.is_live() && inode.is_dir()).then_some(inode.ctime));
+        self.last_change = self.last_change.max(written.max(made).unwrap_or_default());
     }
 
     /// Counts which inodes of a group took a number that was free again. Free numbers are given out from the lowest on
@@ -89,10 +98,10 @@ impl Stillness {
 
     /// What the time since a file was lost can have done to its blocks.
     pub fn since(&self, fs: &Filesystem, file: &LostFile) -> Since {
-        let ended = file.span.ended.map(|time| time.seconds);
-        if ended.is_some_and(|ended| self.last_change <= ended) {
+        if file.span.ended.is_some_and(|ended| self.last_change <= ended) {
             return Since::Quiet;
         }
+        let ended = file.span.ended.map(|time| time.seconds);
         let deaths = self.deaths.len() - ended.map_or(0, |ended| self.deaths.partition_point(|time| *time <= ended));
         let births: usize = self.births.range(ended.map_or(i64::MIN, |ended| ended / HOUR)..).map(|(_, count)| count).sum();
         // A file that left no indirect block behind, neither in use nor free, had no more than the direct blocks.
