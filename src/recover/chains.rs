@@ -163,13 +163,12 @@ impl Draft<'_> {
         let seen = copied.max().unwrap_or(Moment::PAST);
         let freed = first.unwrap_or(Moment(seen.0 + 1));
         let alive = Moment(freed.0.saturating_sub(1)).min(seen);
-        // What stands at home can be of a life before the one that the journal saw end, unless a copy in the journal says the same.
-        let same_life = self.pages().all(|page| page.sources.iter().any(|source| matches!(source, Source::Log(_))));
         Span {
             born: Moment::PAST,
             first: Moment::PAST,
             last: alive,
-            covered: first.is_some() && same_life && journal.covers_since(Moment(freed.0.saturating_sub(1))),
+            // Parts of it may have been cut off, and used again, before that.
+            covered: false,
             freed,
             freed_by: last.unwrap_or(freed).max(seen),
             unlinked: freed,

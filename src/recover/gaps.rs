@@ -83,7 +83,7 @@ impl Recovery {
         }
         // A file that had fewer blocks than it has gaps was sparse.
         let missing: u64 = gaps.iter().map(|gap| gap.length).sum();
-        if missing > file.span.blocks.saturating_sub(known) {
+        if file.size_from == SizeFrom::Inode && missing > file.span.blocks.saturating_sub(known) {
             gaps.clear();
         }
         gaps

@@ -200,7 +200,7 @@ impl Recovery {
             reuse: &self.reuse,
             file: self.file(id),
             zeros_are_holes: verdict.zeros_are_holes,
-            since: verdict.since,
+            since: &verdict.since,
             claims: &verdict.lost,
             cache: &cache,
         };

@@ -113,7 +113,10 @@ pub fn find(fs: &Filesystem, starts: &[Start], files: &[LostFile], stillness: &S
         [only] if wooed.get(&only.ino(files)) == Some(&1) => Some(only.clone()),
         _ => None,
     };
-    Owners { owner: candidates.iter().map(owner).collect(), candidates }
+    let owner = candidates.iter().map(owner).collect();
+    // Who only may have lost something is no candidate worth naming.
+    candidates.iter_mut().for_each(|of| of.retain(Claimant::is_loser));
+    Owners { owner, candidates }
 }
 
 impl Claimant {

@@ -90,7 +90,7 @@ impl Rebuild<'_> {
     }
 
     fn settle(&mut self, recovery: &mut Recovery) {
-        self.stillness.forget_owned(&recovery.files);
+        self.stillness.forget_owned(&recovery.fs, &recovery.files);
         let mut ends = Ends::default();
         (recovery.verdicts, recovery.claimed) =
             claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, &mut |seen| ends.see(seen), self.progress);
