@@ -66,7 +66,8 @@ pub struct Store {
     connection: Connection,
     identity: Identity,
     pending: Vec<(u64, Part)>,
-    flushed: Instant,
+    /// When it was written to last. The first group is written at once, so that what stands against that is known early.
+    flushed: Option<Instant>,
 }
 
 impl Store {
@@ -76,7 +77,7 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(PATIENCE)?;
-        let store = Store { path: path.to_owned(), connection, identity, pending: vec![], flushed: Instant::now() };
+        let store = Store { path: path.to_owned(), connection, identity, pending: vec![], flushed: None };
         match store.made_from() {
             Ok(found) if found == store.identity => return Ok(store),
             Ok(found) if !found.is_empty() => {
@@ -182,7 +183,7 @@ impl Store {
     /// Where it cannot be written, or the file is another's by now.
     pub fn keep(&mut self, fs: &Filesystem, group: u64, part: Part) -> Result<(), Obstacle> {
         self.pending.push((group, part));
-        if self.flushed.elapsed() < FLUSH_EVERY { Ok(()) } else { self.flush(fs) }
+        if self.flushed.is_some_and(|at| at.elapsed() < FLUSH_EVERY) { Ok(()) } else { self.flush(fs) }
     }
 
     /// Writes what is not yet in the file.
@@ -202,7 +203,7 @@ impl Store {
             }
             transaction.commit()?;
         }
-        self.flushed = Instant::now();
+        self.flushed = Some(Instant::now());
         Ok(())
     }
 }
