@@ -21,6 +21,7 @@
 //!   each block what became of it: `reuse` from bitmaps, copies and revokes, `claims` from the other lost files. `folders` and
 //!   `names` follow folder entries through time to paths. `read` turns it into bytes, `unclaimed` what
 //!   none of them claims of free space.
+//! * [`scan`] looks through free blocks for what can be indirect blocks; [`catalog`] keeps what it found, so that this is done once.
 //! * [`content`] knows formats of files by their bytes alone: kind, length, and which block comes next. It knows no image and no block numbers.
 //! * [`run`] is the currency between all of them: file block, physical block, length, [`run::Evidence`].
 //!   "Where are a file's blocks" has one answer, [`recover::Recovery::run_at`]; what is mapped in another way (extents, chains
@@ -40,6 +41,7 @@
 //! if a pointer names it and nothing speaks against it; where transactions are missing from the journal since the loss, so
 //! that files may have come and gone unseen, it is not.
 
+pub mod catalog;
 pub mod content;
 pub mod error;
 pub mod forest;

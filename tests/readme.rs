@@ -39,7 +39,7 @@ fn the_session_is_true() {
         let output = Command::new("sh")
             .args(["-c", &format!("exec 2>&1; {command}")])
             .current_dir(folder.path())
-            .envs([("PATH", path.as_str()), ("TZ", "UTC"), ("LC_ALL", "C")])
+            .envs([("PATH", path.as_str()), ("TZ", "UTC"), ("LC_ALL", "C"), ("XDG_CACHE_HOME", common::CACHE)])
             .output()
             .unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();

@@ -5,6 +5,7 @@ use clap::builder::{OsStringValueParser, Styles, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use undelfs::recover::Hint;
@@ -49,6 +50,8 @@ pub enum Color {
 pub enum Command {
     /// Mount the lost files
     Mount(MountArgs),
+    /// Look through the image once, and keep what is found in a catalog
+    Scan(ScanArgs),
     /// List lost files
     List(ListArgs),
     /// Show what is known of one lost file
@@ -79,6 +82,12 @@ pub struct ImageArgs {
     /// External journal: device or image file
     #[arg(long, value_name = "DEVICE", help_heading = "Image options")]
     pub journal: Option<PathBuf>,
+    /// Keep what the scan finds in FILE instead of the user's caches
+    #[arg(long, value_name = "FILE", help_heading = "Image options")]
+    pub catalog: Option<PathBuf>,
+    /// Neither use nor write a catalog
+    #[arg(long, help_heading = "Image options", conflicts_with = "catalog")]
+    pub no_catalog: bool,
     /// How to read: map is faster, pread tells errors of a failing medium apart
     #[arg(long, value_name = "HOW", default_value = "map", hide_default_value = true, help_heading = "Image options")]
     pub io: Io,
@@ -141,6 +150,18 @@ pub struct MountArgs {
     /// What reading a missing range gives: zeros, or an error (EIO)
     #[arg(long, value_name = "WHAT", default_value = "zero")]
     pub missing: Missing,
+}
+
+#[derive(Args, Debug)]
+pub struct ScanArgs {
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Block groups to look through before the others (repeatable)
+    #[arg(long, value_name = "A-B", value_parser = values::groups)]
+    pub group: Vec<RangeInclusive<u64>>,
+    /// Look first where the kernel puts the blocks of this inode (repeatable)
+    #[arg(long, value_name = "inode:N", value_parser = values::inode)]
+    pub near: Vec<u32>,
 }
 
 #[derive(Args, Debug)]

@@ -10,6 +10,7 @@ mod mount;
 mod options;
 mod orphan;
 mod progress;
+mod scan;
 mod select;
 mod show;
 mod terminal;
@@ -20,6 +21,7 @@ use progress::Meter;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
+use undelfs::catalog::Place;
 use undelfs::fuse::mount::CHILD_ARGUMENT;
 use undelfs::image::{Image, ImageOptions, Io};
 use undelfs::recover::{OpenOptions, Recovery};
@@ -56,6 +58,7 @@ fn run(line: CommandLine, child: bool) -> Result<u8> {
     let CommandLine { global, command } = line;
     match command {
         Command::Mount(args) => return mount::run(args, &global, child),
+        Command::Scan(args) => scan::run(&args, &global)?,
         Command::List(args) => list::run(&args, &global)?,
         Command::Show(args) => show::run(&args, &global)?,
         Command::Copy(args) => copy::run(&args, &global)?,
@@ -64,8 +67,8 @@ fn run(line: CommandLine, child: bool) -> Result<u8> {
     Ok(0)
 }
 
-/// Opens the image and finds what was lost.
-fn open(args: &ImageArgs, global: &Global) -> Result<Arc<Tree>> {
+/// The image as the command line names it, once the log is begun.
+fn start(args: &ImageArgs, global: &Global) -> Result<ImageOptions> {
     let image = ImageOptions {
         path: args.image.clone(),
         offset: args.offset,
@@ -84,9 +87,28 @@ fn open(args: &ImageArgs, global: &Global) -> Result<Arc<Tree>> {
         return Err(Error::Failed(format!("{}: is on the filesystem to be recovered, where nothing may be written", log.display())));
     }
     messages::start(global)?;
+    Ok(image)
+}
+
+/// Where the catalog is.
+fn place(args: &ImageArgs) -> Place {
+    match &args.catalog {
+        _ if args.no_catalog => Place::Nowhere,
+        Some(path) => Place::File(path.clone()),
+        None => Place::Cache,
+    }
+}
+
+/// Opens the image and finds what was lost.
+fn open(args: &ImageArgs, global: &Global) -> Result<Arc<Tree>> {
+    let options = OpenOptions {
+        image: start(args, global)?,
+        superblock: args.superblock,
+        scan: args.recovery.scan != Scan::No,
+        catalog: place(args),
+        hints: args.recovery.hint.clone(),
+    };
     let meter = Meter::new(global);
-    let options =
-        OpenOptions { image, superblock: args.superblock, scan: args.recovery.scan != Scan::No, hints: args.recovery.hint.clone() };
     let recovery = Recovery::open(&options, &meter);
     meter.finish();
     Ok(Arc::new(Tree::build(Arc::new(recovery?))))

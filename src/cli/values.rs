@@ -3,6 +3,7 @@
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan, Zoned};
+use std::ops::RangeInclusive;
 
 /// Characters of `2010-01-23`.
 const DAY: usize = 10;
@@ -75,6 +76,21 @@ fn period_in(text: &str, zone: &TimeZone) -> Result<(Timestamp, Timestamp), Stri
     found.ok_or_else(|| "expected '2010-01-23' (that day), '2010-01-23 10:00' (local), or '2010-01-23T10:00:00Z'".to_owned())
 }
 
+/// Block groups: `12` or `12-40`.
+pub fn groups(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
+        _ => Err("expected a block group or a range of them, such as 12 or 12-40".to_owned()),
+    }
+}
+
+/// An inode: `inode:12`.
+pub fn inode(text: &str) -> Result<u32, String> {
+    let number = text.strip_prefix("inode:").and_then(|number| number.parse().ok());
+    number.filter(|number| *number > 0).ok_or_else(|| "expected an inode, such as inode:12".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +113,14 @@ mod tests {
         for text in ["", "K", "-1", "1.5G", "1X", "99999999999999999999", "99999999T", "1 K"] {
             assert!(bytes(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn groups_and_inodes() {
+        assert_eq!((groups("12"), groups("0-3")), (Ok(12..=12), Ok(0..=3)));
+        assert_eq!(inode("inode:12"), Ok(12));
+        assert!(["", "-", "3-", "-3", "4-3", "a"].iter().all(|text| groups(text).is_err()));
+        assert!(["", "12", "inode:", "inode:0", "inode:-1", "inode:4294967296"].iter().all(|text| inode(text).is_err()));
     }
 
     #[test]

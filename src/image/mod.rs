@@ -13,10 +13,12 @@ mod partition;
 use crate::error::{Error, Result};
 use crate::sys::Map;
 use mapfile::Mapfile;
-use rustix::fs::SeekFrom;
-use std::fs::{File, FileType, OpenOptions};
-use std::io::{self, Seek};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use rustix::fs::{Advice, SeekFrom};
+use rustix::io::ReadWriteFlags;
+use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::io::{self, IoSliceMut, Seek};
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// How file contents get from the image to the kernel.
@@ -62,6 +64,7 @@ pub struct Image {
     file: File,
     base: u64,
     len: u64,
+    changed: Option<(i64, i64)>,
     map: Option<Map>,
     mapfile: Option<Mapfile>,
     devices: Vec<mounted::Device>,
@@ -95,6 +98,7 @@ impl Image {
                 partition::locate(path, &file, len, options.partition)?
             }
         };
+        let changed = file.metadata().ok().filter(Metadata::is_file).map(|metadata| (metadata.ctime(), metadata.ctime_nsec()));
         let devices = mounted::devices(&file, base);
         if !options.force
             && let Some(mount) = mounted::writable_mount(&devices)
@@ -112,7 +116,7 @@ impl Image {
             Io::Pread => None,
         };
         log::debug!("{}: {kind}, filesystem from byte {base}, {len} bytes, on devices {devices:?}", path.display());
-        Ok(Self { path: path.clone(), file, base, len, map, mapfile, devices })
+        Ok(Self { path: path.clone(), file, base, len, changed, map, mapfile, devices })
     }
 
     /// Where it was opened.
@@ -183,6 +187,28 @@ impl Image {
     pub fn next_hole(&self, offset: u64) -> u64 {
         let hole = self.absolute(offset, 1).and_then(|at| Some(rustix::fs::seek(&self.file, SeekFrom::Hole(at)).ok()?.max(at) - self.base));
         hole.unwrap_or(self.len).min(self.len)
+    }
+
+    /// Whether the byte at `offset` is in the page cache; also `true` where the system cannot say.
+    pub fn is_cached(&self, offset: u64) -> bool {
+        let Some(at) = self.absolute(offset, 1) else { return true };
+        let mut byte = [0];
+        let got = rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT);
+        got != Err(rustix::io::Errno::AGAIN)
+    }
+
+    /// Takes these bytes out of the page cache, so that reading much once does not drive out what others need again.
+    pub fn forget(&self, offset: u64, len: u64) {
+        if let (Some(at), Some(len)) = (self.absolute(offset, len), NonZeroU64::new(len)) {
+            // It is only advice: where it is not taken, nothing is lost but room.
+            let _ = rustix::fs::fadvise(&self.file, at, Some(len), Advice::DontNeed);
+        }
+    }
+
+    /// When the image file had been changed last as it was opened, by its inode's `st_ctime`, which unlike `st_mtime` cannot be set back:
+    /// seconds and nanoseconds. `None` for a device, whose node does not know.
+    pub fn changed(&self) -> Option<(i64, i64)> {
+        self.changed
     }
 
     /// Whether the mapfile says that some of these bytes were never read from the medium.

@@ -114,7 +114,7 @@ impl Recovery {
 }
 
 /// `s_uuid` as text.
-fn uuid(bytes: [u8; 16]) -> String {
+pub(crate) fn uuid(bytes: [u8; 16]) -> String {
     let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     [0..4, 4..6, 6..8, 8..10, 10..16].map(|part| hex[part].concat()).join("-")
 }

@@ -31,6 +31,7 @@ pub use placed::{Placed, PlacedTable};
 pub use read::{Range, Segment};
 pub use takers::Taker;
 
+use crate::catalog::{self, Place};
 use crate::error::Result;
 use crate::fs::{Filesystem, lock};
 use crate::image::{Image, ImageOptions};
@@ -60,6 +61,8 @@ pub struct OpenOptions {
     pub superblock: Option<u64>,
     /// Whether to look through free blocks for chains whose inode is gone.
     pub scan: bool,
+    /// Where what that finds is kept.
+    pub catalog: Place,
     /// What the user knows of files.
     pub hints: Vec<Hint>,
 }
@@ -67,7 +70,7 @@ pub struct OpenOptions {
 impl OpenOptions {
     /// The image, with everything else as it is when nothing is asked for.
     pub fn new(image: ImageOptions) -> Self {
-        OpenOptions { image, superblock: None, scan: true, hints: vec![] }
+        OpenOptions { image, superblock: None, scan: true, catalog: Place::Nowhere, hints: vec![] }
     }
 }
 
@@ -75,6 +78,12 @@ impl OpenOptions {
 pub trait Progress: Sync {
     /// `what` is under way and has done `done` of `total` (0 if unknown).
     fn step(&self, what: &str, done: u64, total: u64);
+
+    /// Looking through free blocks has done `done` of about `total` bytes, and found `pages` blocks that can be indirect blocks.
+    fn scan(&self, done: u64, total: u64, pages: u64) {
+        let _ = pages;
+        self.step("looking through free blocks", done, total);
+    }
 }
 
 /// A [`Progress`] that tells nobody.
@@ -108,7 +117,10 @@ impl Recovery {
         sort(&mut files);
         let reuse = Reuse::default();
         let stillness = Stillness::observe(&fs, &files);
-        let survey = if options.scan { Survey::make(&fs, progress) } else { Survey::default() };
+        let survey = match options.scan {
+            true => catalog::survey(&fs, &options.catalog, &options.image, progress)?,
+            false => Survey::default(),
+        };
         let mut known = Known::new(&survey);
         let (verdicts, claimed) = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |seen| known.see(seen), progress);
         let known = known.pages;

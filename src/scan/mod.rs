@@ -1,18 +1,15 @@
 //! One pass over everything that is free: which blocks can be indirect blocks of lost files ([`page`]), and which hold anything at all.
+//! [`sweep`](mod@sweep) is the pass; [`crate::catalog`] keeps what it found.
 
 pub mod page;
+pub mod sweep;
 
-use crate::fs::{Filesystem, test_bit};
-use crate::recover::Progress;
+use crate::fs::Filesystem;
 use crate::units::Block;
 use page::{Finding, Page, Source, examine};
-use rayon::prelude::*;
 use roaring::RoaringTreemap;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Bytes read at a time: large enough to be sequential, small enough that a group needs no more memory than that.
-const CHUNK: u64 = 1 << 20;
+use sweep::Part;
 
 /// What a pass found.
 #[derive(Default)]
@@ -25,40 +22,35 @@ pub struct Survey {
     pub unreadable: u64,
 }
 
-/// What one group holds.
+/// What groups hold, put together one by one.
 #[derive(Default)]
-struct Part {
-    pages: Vec<Page>,
+pub struct Gathering {
+    survey: Survey,
     /// Tables of consecutive integers: block, and the first integer.
     integers: Vec<(Block, u32)>,
-    written: Vec<u64>,
-    unreadable: u64,
 }
 
-impl Survey {
-    /// Looks through all free blocks, and through the journal's copies of blocks that have other content now.
-    pub fn make(fs: &Filesystem, progress: &dyn Progress) -> Survey {
-        let groups = fs.geometry().superblock.groups();
-        let done = AtomicU64::new(0);
-        let sweep = |group: u64| {
-            let part = sweep_group(fs, group);
-            progress.step("looking through free blocks", done.fetch_add(1, Ordering::Relaxed) + 1, groups);
-            part
-        };
-        let parts: Vec<Part> = (0..groups).into_par_iter().map(sweep).collect();
-        let (mut survey, mut integers) = (Survey::default(), vec![]);
-        for part in parts {
-            survey.pages.extend(part.pages);
-            integers.extend(part.integers);
-            survey.written.extend(part.written);
-            survey.unreadable += part.unreadable;
-        }
+impl Gathering {
+    /// Adds what a group holds.
+    pub fn add(&mut self, part: Part) {
+        self.survey.pages.extend(part.pages);
+        self.integers.extend(part.integers);
+        self.survey.written |= part.written;
+        self.survey.unreadable += part.unreadable;
+    }
+
+    /// All of it, with the journal's copies of blocks that have other content now.
+    pub fn finish(self, fs: &Filesystem) -> Survey {
+        let Gathering { mut survey, integers } = self;
+        survey.pages.sort_unstable_by_key(|page| page.block);
         drop_integer_tables(&mut survey.pages, &integers, fs.pointers_per_block());
         survey.add_journal(fs);
         survey.pages.sort_by_key(|page| page.block);
         survey
     }
+}
 
+impl Survey {
     /// Adds the journal's copies: to the page that they agree with, else as pages of their own.
     fn add_journal(&mut self, fs: &Filesystem) {
         let mut known: HashMap<Block, Vec<Page>> = HashMap::new();
@@ -158,51 +150,4 @@ fn drop_integer_tables(pages: &mut Vec<Page>, integers: &[(Block, u32)], per: u6
     pages.iter().for_each(&mut spread);
     pages.iter().rev().for_each(&mut spread);
     pages.retain(|page| !tables.contains(&of(page)));
-}
-
-fn sweep_group(fs: &Filesystem, group: u64) -> Part {
-    let (sb, size) = (&fs.geometry().superblock, fs.block_size());
-    let mut part = Part::default();
-    let Some(bitmap) = fs.block_bitmap(group) else { return part };
-    let start = sb.group_start(group);
-    let count = sb.blocks_per_group.min(sb.blocks.saturating_sub(start));
-    let (mut buffer, mut scratch) = (vec![0; CHUNK as usize], vec![]);
-    let mut at = 0;
-    while at < count {
-        if test_bit(&bitmap, at as usize) {
-            at += 1;
-            continue;
-        }
-        // Holes of a sparse image are blank.
-        let Some(data) = fs.image().next_data((start + at) * size) else { break };
-        let data = (data / size).saturating_sub(start);
-        if data > at {
-            at = data;
-            continue;
-        }
-        let most = (CHUNK / size).min(count - at);
-        let length = (1..most).take_while(|n| !test_bit(&bitmap, (at + n) as usize)).count() as u64 + 1;
-        sweep_run(fs, start + at, &mut buffer[..(length * size) as usize], &mut scratch, &mut part);
-        at += length;
-    }
-    part
-}
-
-fn sweep_run(fs: &Filesystem, first: u64, buffer: &mut [u8], scratch: &mut Vec<(u32, u32)>, part: &mut Part) {
-    let size = fs.block_size();
-    let whole = fs.image().read_exact_at(buffer, first * size).is_ok();
-    for (bytes, number) in buffer.chunks_exact_mut(size as usize).zip(first..) {
-        let Some(block) = Block::new(number) else { continue };
-        if !whole && fs.image().read_exact_at(bytes, number * size).is_err() {
-            part.unreadable += 1;
-            continue;
-        }
-        match examine(bytes, block, fs, scratch) {
-            Finding::Blank => continue,
-            Finding::Other => {}
-            Finding::Integers { first } => part.integers.push((block, first)),
-            Finding::Page(page) => part.pages.push(page),
-        }
-        part.written.push(number);
-    }
 }

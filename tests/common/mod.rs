@@ -55,7 +55,12 @@ impl Random {
     }
 }
 
+/// Where catalogs are kept in place of the user's caches.
+pub const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+
 /// The undelfs program.
 pub fn undelfs() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_undelfs"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_undelfs"));
+    command.env("XDG_CACHE_HOME", CACHE);
+    command
 }

@@ -28,7 +28,7 @@ pub fn sha256(path: &Path) -> String {
 
 /// The program, ready to be started.
 pub fn undelfs<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(PROGRAM);
+    let mut command = crate::common::undelfs();
     command.args(args).stdin(Stdio::null());
     command
 }

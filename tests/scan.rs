@@ -1,0 +1,345 @@
+//! `undelfs scan` and its catalog: what was found once is not looked for again, and never believed of another state of the image.
+
+mod common;
+
+use common::disk::{Disk, run};
+use common::{folder, image};
+use rusqlite::Connection;
+use std::ffi::OsStr;
+use std::fs::{self, File, FileTimes, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use undelfs::fs::Filesystem;
+use undelfs::image::{Image, ImageOptions};
+use undelfs::units::Block;
+
+/// An image of its own that has lost a file with many indirect blocks, and a place for its catalog.
+struct Place {
+    folder: TempDir,
+    image: PathBuf,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::tempdir_in(folder()).expect("a folder");
+        let own = folder.path().join("disk.img");
+        run("cp", &["--sparse=always", image("wrapped", &[]).to_str().expect("a path"), own.to_str().expect("a path")]);
+        Place { folder, image: own }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The program, with its caches here.
+    fn command<S: AsRef<OsStr>>(&self, command: &str, arguments: impl IntoIterator<Item = S>) -> Command {
+        self.command_on(&self.image, command, arguments)
+    }
+
+    fn command_on<S: AsRef<OsStr>>(&self, image: &Path, command: &str, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut program = common::undelfs();
+        program.env("XDG_CACHE_HOME", self.path("cache")).env("TZ", "UTC").stdin(Stdio::null());
+        program.arg(command).arg(image).args(arguments);
+        program
+    }
+
+    fn run(&self, command: &str, arguments: &[&str]) -> Ran {
+        self.command(command, arguments).output().expect("the program runs").into()
+    }
+
+    /// Scans into `catalog` of this folder.
+    fn scan(&self, catalog: &str) -> Ran {
+        let ran: Ran =
+            self.command("scan", ["--catalog".as_ref(), self.path(catalog).as_os_str()]).output().expect("the program runs").into();
+        assert_eq!(ran.status, 0, "{}", ran.err);
+        ran
+    }
+
+    /// Lists with `catalog` of this folder.
+    fn list(&self, catalog: &str) -> Ran {
+        let catalog = self.path(catalog);
+        let arguments = ["--json".as_ref(), "-v".as_ref(), "--catalog".as_ref(), catalog.as_os_str()];
+        self.command("list", arguments).output().expect("the program runs").into()
+    }
+
+    /// What is lost, without any catalog.
+    fn truth(&self) -> String {
+        let ran = self.run("list", &["--json", "--no-catalog"]);
+        assert_eq!(ran.status, 0, "{}", ran.err);
+        ran.out
+    }
+
+    fn edit(&self) -> File {
+        OpenOptions::new().read(true).write(true).open(&self.image).expect("the image opens")
+    }
+}
+
+struct Ran {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Ran { status: output.status.code().expect("not killed"), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+fn filesystem(image: &Path) -> Filesystem {
+    Filesystem::open(Image::open(&ImageOptions::new(image)).expect("an image"), None, None).expect("a filesystem")
+}
+
+#[test]
+fn what_is_known_is_not_looked_for_again() {
+    let place = Place::new();
+    let expected = place.truth();
+    assert!(!place.path("cache").exists());
+    for (known, command) in [(0, "list"), (4, "list"), (4, "info"), (4, "list")] {
+        let ran = place.run(command, &["--json", "-v"]);
+        assert!(ran.err.contains(&format!("{known} of 4 groups are known")), "{command}: {}", ran.err);
+        assert!(command != "list" || ran.out == expected);
+    }
+    let catalogs: Vec<_> = fs::read_dir(place.path("cache/undelfs")).expect("a folder").flatten().collect();
+    let name = catalogs[0].file_name().into_string().expect("UTF-8");
+    assert!(catalogs.len() == 1 && name.starts_with("3c0ffee0-0000-4000-8000-000000000001-") && name.ends_with(".sqlite"), "{name}");
+    let ran = place.run("scan", &[]);
+    assert!(ran.status == 0 && ran.out.contains("was known already: 39 blocks that can be indirect blocks"), "{}", ran.out);
+}
+
+#[test]
+fn a_scan_is_kept_for_other_commands_and_for_people() {
+    let place = Place::new();
+    let ran = place.scan("catalog");
+    assert!(ran.out.contains("free space looked through in") && ran.out.lines().count() == 1, "{}", ran.out);
+    let ran = place.list("catalog");
+    assert!(ran.err.contains("4 of 4 groups are known") && ran.out == place.truth(), "{}", ran.err);
+    assert!(!place.path("cache").exists());
+
+    let catalog = Connection::open(place.path("catalog")).expect("a database");
+    let number = |query| catalog.query_row(query, [], |row| row.get::<_, i64>(0)).expect(query);
+    assert_eq!(number("SELECT count(*) FROM groups"), number("SELECT CAST(value AS INTEGER) FROM image WHERE property = 'groups'"));
+    let fs = filesystem(&place.image);
+    let free = (1..131_072).filter(|at| !fs.is_allocated(Block::new(*at).expect("not 0"))).count();
+    assert_eq!(number("SELECT sum(free) FROM groups"), free as i64);
+    let block = number("SELECT block FROM pages ORDER BY pointers DESC") as u64;
+    let first = number("SELECT first_pointer FROM pages ORDER BY pointers DESC") as u32;
+    assert!(fs.read_home(Block::new(block).expect("not 0")).expect("readable").starts_with(&first.to_le_bytes()));
+}
+
+/// Also where its time is set back.
+#[test]
+fn a_change_of_the_image_is_noticed() {
+    let place = Place::new();
+    place.scan("catalog");
+    let before = place.list("catalog").out;
+    let block: u64 = {
+        let catalog = Connection::open(place.path("catalog")).expect("a database");
+        catalog.query_row("SELECT block FROM pages WHERE pointers = 1024 LIMIT 1", [], |row| row.get(0)).expect("a page")
+    };
+    let file = place.edit();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    file.write_all_at(&[b'x'; 4096], block * 4096).unwrap();
+    file.set_times(FileTimes::new().set_modified(modified)).unwrap();
+    drop(file);
+    let ran = place.list("catalog");
+    assert!(ran.err.contains("stale, made anew (changed differs)") && ran.err.contains("0 of 4 groups are known"), "{}", ran.err);
+    assert_ne!(ran.out, before);
+    assert_eq!(ran.out, place.truth());
+    assert!(place.list("catalog").err.contains("4 of 4 groups are known"));
+}
+
+/// Of a device the system does not say when it was written to: a group is looked through again where its bitmap is another one.
+#[test]
+fn a_change_of_a_device_is_noticed() {
+    let place = Place::new();
+    let output = Command::new("losetup").args(["-f", "--show"]).arg(&place.image).output().expect("losetup runs");
+    assert!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
+    let device = Loop(PathBuf::from(String::from_utf8(output.stdout).expect("UTF-8").trim()));
+    let catalog = place.path("catalog");
+    let run =
+        |command, options: &[&OsStr]| -> Ran { place.command_on(&device.0, command, options).output().expect("the program runs").into() };
+    let with_catalog = ["-v".as_ref(), "--json".as_ref(), "--catalog".as_ref(), catalog.as_os_str()];
+    assert!(run("list", &with_catalog).err.contains("0 of 4 groups are known"));
+    assert!(run("list", &with_catalog).err.contains("4 of 4 groups are known"));
+    let fs = filesystem(&device.0);
+    let (bitmap, mut bits) = (fs.geometry().group(2).expect("a group").block_bitmap, (*fs.block_bitmap(2).expect("readable")).clone());
+    bits[3000..].fill(0xff);
+    let file = OpenOptions::new().write(true).open(&device.0).expect("the device opens");
+    file.write_all_at(&bits, bitmap.get() * 4096).expect("written");
+    file.sync_all().expect("synced");
+    let ran = run("list", &with_catalog);
+    assert!(ran.err.contains("3 of 4 groups are known"), "{}", ran.err);
+    assert_eq!(ran.out, run("list", &["--json".as_ref(), "--no-catalog".as_ref()]).out);
+}
+
+struct Loop(PathBuf);
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        run("losetup", &["-d", self.0.to_str().expect("a path")]);
+    }
+}
+
+/// A filesystem whose free space is full of blocks that could all be indirect blocks: it takes long to look through them.
+fn slow() -> Disk {
+    let disk = Disk::new("-t ext3 -b 4096", "1G");
+    disk.mounted("ext4", "nodelalloc", |point| {
+        let mut file = File::create(point.join("file")).expect("created");
+        let mut bytes = vec![];
+        // All of one group and more, of which not two are the same; neither are they sorted, so that no chain is made of them.
+        for block in 0..160_000u32 {
+            bytes.extend((0..1024).flat_map(|word| (block * 7919 % 150_000 + 70_000 + word).to_le_bytes()));
+            if block % 256 == 255 {
+                file.write_all(&bytes).expect("written");
+                bytes.clear();
+            }
+        }
+        // What is deleted before it is written never is.
+        file.sync_all().expect("written");
+        fs::remove_file(point.join("file")).expect("removed");
+    });
+    disk
+}
+
+#[test]
+fn a_killed_scan_goes_on_where_it_was() {
+    let disk = slow();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (catalog, whole) = (folder.path().join("catalog"), folder.path().join("whole"));
+    let scan = |catalog: &Path, more: &[&str]| {
+        let mut command = common::undelfs();
+        command.arg("scan").arg(disk.image()).arg("--catalog").arg(catalog).args(more).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let groups = |catalog: &Path| -> Vec<u64> {
+        let Ok(catalog) = Connection::open(catalog) else { return vec![] };
+        let Ok(mut statement) = catalog.prepare("SELECT number FROM groups ORDER BY number") else { return vec![] };
+        statement.query_map([], |row| row.get(0)).map_or(vec![], |rows| rows.flatten().collect())
+    };
+    let mut child = scan(&catalog, &["--group", "5-6", "--near", "inode:12"]).spawn().expect("the program runs");
+    let begun = Instant::now();
+    while !catalog.exists() || groups(&catalog).is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no group is done");
+        sleep(Duration::from_millis(5));
+    }
+    assert!(child.try_wait().expect("a child").is_none(), "killed too late");
+    child.kill().expect("killed");
+    child.wait().expect("a child");
+    let done = groups(&catalog);
+    assert!(done.contains(&5) && done.len() < 8, "{done:?}");
+
+    let ran: Ran = scan(&catalog, &[]).output().expect("the program runs").into();
+    assert!(ran.status == 0 && ran.out.contains(&format!("({} of 8 groups were known)", done.len())), "{}{}", ran.out, ran.err);
+    scan(&whole, &[]).status().expect("the program runs");
+    let content = |catalog: &Path| {
+        let catalog = Connection::open(catalog).expect("a database");
+        let mut rows = vec![];
+        for query in ["SELECT * FROM image", "SELECT * FROM groups", "SELECT * FROM pages", "SELECT * FROM integers"] {
+            let mut statement = catalog.prepare(query).expect("a table");
+            let columns = statement.column_count();
+            let row = |row: &rusqlite::Row<'_>| (0..columns).map(|at| row.get::<_, rusqlite::types::Value>(at)).collect();
+            let found: Result<Vec<Vec<_>>, _> = statement.query_map([], row).expect("rows").collect();
+            rows.extend(found.expect("rows"));
+        }
+        rows
+    };
+    assert!(content(&catalog).len() > 100_000 && content(&catalog) == content(&whole));
+}
+
+#[test]
+fn without_a_place_for_it_work_goes_on() {
+    let place = Place::new();
+    let expected = place.truth();
+    fs::write(place.path("cache"), "not a folder").unwrap();
+    let ran = place.run("list", &["--json"]);
+    assert_eq!((ran.status, ran.out), (0, expected));
+    assert!(ran.err.contains("warning: catalog ") && ran.err.lines().count() == 1, "{}", ran.err);
+    // For a scan, it is the purpose.
+    let ran = place.run("scan", &[]);
+    assert!(ran.status == 1 && ran.out.is_empty() && ran.err.lines().count() == 1, "{}{}", ran.out, ran.err);
+    assert_eq!(place.run("scan", &["--no-catalog"]).status, 2);
+}
+
+#[test]
+fn a_locked_catalog_is_a_warning() {
+    let place = Place::new();
+    place.scan("catalog");
+    let other = Connection::open(place.path("catalog")).expect("a database");
+    other.execute_batch("BEGIN EXCLUSIVE").expect("locked");
+    let ran = place.list("catalog");
+    assert!(ran.status == 0 && ran.err.contains("warning: ") && ran.err.contains("database is locked"), "{}", ran.err);
+    assert_eq!(ran.out, place.truth());
+}
+
+#[test]
+fn a_damaged_catalog_is_made_anew() {
+    let place = Place::new();
+    let expected = place.truth();
+    place.scan("catalog");
+    let length = fs::metadata(place.path("catalog")).unwrap().len();
+    let file = OpenOptions::new().write(true).open(place.path("catalog")).unwrap();
+    // From the second page on: the first says that it is a catalog.
+    file.write_all_at(&vec![0xa5; length as usize - 4096], 4096).unwrap();
+    let ran = place.list("catalog");
+    assert!(ran.status == 0 && ran.out == expected && ran.err.contains("0 of 4 groups are known"), "{}", ran.err);
+    assert!(place.list("catalog").err.contains("4 of 4 groups are known"));
+    // What is well-formed, but cannot be.
+    for nonsense in [
+        "UPDATE pages SET end_index = 4000000000",
+        "UPDATE pages SET first_pointer = 0",
+        "UPDATE pages SET breaks = -1",
+        "UPDATE groups SET written = x'00'",
+        "UPDATE groups SET number = number + 1000",
+        "DROP TABLE integers",
+    ] {
+        Connection::open(place.path("catalog")).expect("a database").execute_batch(nonsense).expect(nonsense);
+        let ran = place.list("catalog");
+        assert!(ran.status == 0 && ran.out == expected && ran.err.contains("0 of 4 groups are known"), "{nonsense}: {}", ran.err);
+    }
+}
+
+#[test]
+fn other_files_are_left_alone() {
+    let place = Place::new();
+    fs::write(place.path("text"), "a letter").unwrap();
+    fs::create_dir(place.path("folder")).unwrap();
+    Connection::open(place.path("other")).unwrap().execute_batch("CREATE TABLE mine (one); INSERT INTO mine VALUES (1)").unwrap();
+    symlink(place.path("nowhere"), place.path("link")).unwrap();
+    let other = fs::read(place.path("other")).unwrap();
+    for command in ["scan", "list", "info"] {
+        for name in ["text", "folder", "other", "link", "disk.img"] {
+            let catalog = place.path(name);
+            let ran: Ran = place.command(command, ["--catalog".as_ref(), catalog.as_os_str()]).output().expect("the program runs").into();
+            let expected = format!("undelfs: {} is not a catalog of undelfs; it is left as it is\n", catalog.display());
+            assert_eq!((ran.status, ran.out.as_str(), ran.err), (2, "", expected));
+        }
+    }
+    assert_eq!((fs::read(place.path("text")).unwrap(), fs::read(place.path("other")).unwrap()), (b"a letter".to_vec(), other));
+    assert!(!place.path("nowhere").exists() && place.path("folder").read_dir().unwrap().next().is_none());
+}
+
+#[test]
+fn nothing_is_written_to_what_is_recovered() {
+    let disk = Disk::new("-t ext3", "32M");
+    disk.mounted("ext4", "rw", |point| {
+        for command in ["scan", "list"] {
+            let catalog = point.join("catalog");
+            let output = common::undelfs().arg(command).arg(disk.image()).arg("--force").arg("--catalog").arg(&catalog).output();
+            let ran: Ran = output.expect("the program runs").into();
+            let expected = format!("undelfs: {}: is on the filesystem to be recovered, where nothing may be written\n", catalog.display());
+            assert_eq!((ran.status, ran.out.as_str(), ran.err), (1, "", expected));
+        }
+        // The user's caches are there: no catalog is asked for, so that is no reason not to go on.
+        let output = common::undelfs().args(["list", "--force"]).arg(disk.image()).env("XDG_CACHE_HOME", point.join("cache")).output();
+        let ran: Ran = output.expect("the program runs").into();
+        assert!(ran.status == 0 && ran.err.contains("is on the filesystem to be recovered"), "{}", ran.err);
+        assert_eq!(fs::read_dir(point).unwrap().count(), 1, "lost+found");
+    });
+}
