@@ -19,7 +19,8 @@ pub fn root() -> &'static Path {
 
 /// Folder for images, some 20 GB. Shared by all tests, and by the next run.
 pub fn folder() -> PathBuf {
-    let folder = std::env::var_os("UNDELFS_TEST_IMAGES").map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("images"), PathBuf::from);
+    let folder =
+        std::env::var_os("UNDELFS_TEST_IMAGES").map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("images"), PathBuf::from);
     std::fs::create_dir_all(&folder)
         .unwrap_or_else(|e| panic!("{}: {e}; set UNDELFS_TEST_IMAGES to a folder with 18 GB of room", folder.display()));
     folder
