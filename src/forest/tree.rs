@@ -66,8 +66,7 @@ impl Trees {
         for at in by_block.values().flatten() {
             forest.level(*at, 0);
         }
-        let inner_or_data = |at: &usize| forest.levels[*at] > 1 || !survey.pages[*at].scattered;
-        forest.trees(by_block.values().flatten().copied().filter(inner_or_data))
+        forest.trees(by_block.values().flatten().copied())
     }
 }
 
@@ -166,10 +165,7 @@ impl Forest<'_> {
         let mut claims: HashMap<usize, Vec<(usize, u32)>> = HashMap::new();
         for (parent, below) in self.below.iter().enumerate().filter(|(at, _)| self.levels[*at] > 1) {
             for (index, pages) in &below.pages {
-                let fits = |page: &usize| {
-                    self.levels[*page] + 1 == self.levels[parent] && (self.levels[*page] > 1 || !self.survey.pages[*page].scattered)
-                };
-                let fitting = pages.iter().filter(|page| fits(page));
+                let fitting = pages.iter().filter(|page| self.levels[**page] + 1 == self.levels[parent]);
                 if let Some(child) = fitting.max_by_key(|page| self.continuity(parent, *index, **page)) {
                     claims.entry(*child).or_default().push((parent, *index));
                 }
@@ -190,7 +186,9 @@ impl Forest<'_> {
             children.entry(*parent).or_default().push((*index, *child));
         }
         children.values_mut().for_each(|of| of.sort_unstable());
-        let mut roots: Vec<usize> = pages.filter(|page| !parents.contains_key(page)).collect();
+        // What is too scattered for data counts only where a DIND names it.
+        let alone = |page: &usize| self.levels[*page] > 1 || !self.survey.pages[*page].scattered;
+        let mut roots: Vec<usize> = pages.filter(|page| !parents.contains_key(page)).filter(alone).collect();
         roots.sort_unstable();
         let tree = |root: usize| {
             let mut tree = Tree { root, level: self.levels[root], pages: vec![], refused: vec![] };
