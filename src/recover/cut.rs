@@ -48,10 +48,13 @@ pub fn find(fs: &Filesystem, survey: &Survey, chains: &[Chain], spare: &RoaringT
     Inodes::each_live(fs, &mut |ino, inode| {
         let written_since = inode.crtime.is_none_or(|crtime| inode.mtime > crtime);
         let length = inode.size.div_ceil(fs.block_size());
-        if inode.file_type() == S_IFREG && inode.block[12] != 0 && written_since && length > indirect::DIRECT {
-            if let Some(last) = fs.current_block(&inode.pointers(), FileBlock(length - 1)) {
-                stumps.push(Stump { ino, inode, length, last });
-            }
+        if inode.file_type() == S_IFREG
+            && inode.block[12] != 0
+            && written_since
+            && length > indirect::DIRECT
+            && let Some(last) = fs.current_block(&inode.pointers(), FileBlock(length - 1))
+        {
+            stumps.push(Stump { ino, inode, length, last });
         }
     });
     let mut found: Vec<Cut> = vec![];
