@@ -3,8 +3,9 @@
 //! # How a byte gets from the image to the reader
 //!
 //! ```text
-//! image ─► format ─► geometry ─► journal ─► fs ─► recover ─► tree ─► fuse, cli
-//! bytes    records    places       history     now   lost files  names    readers
+//! image ─► format ─► geometry ─► journal ─► fs ─► scan ─► forest ─► recover ─► tree ─► fuse, cli
+//! bytes    records    places       history     now   free     chains    lost files  names    readers
+//!                                                    blocks
 //! ```
 //!
 //! Dependencies point from right to left only.
@@ -16,30 +17,34 @@
 //! * [`journal`] reads the whole log as history: transactions, copies of blocks over time, revokes, what replay would
 //!   write, and since when nothing is missing. A [`units::Moment`] is a transaction's place in time.
 //! * [`fs`] is the filesystem as it would be after replay: bitmaps, inodes, current block maps.
+//! * [`scan`] looks through free blocks for *pages*: what can be indirect blocks; [`catalog`] keeps what it found, so that this is done
+//!   once. [`forest`] grows chains from pages: IND under DIND under TIND by who names whom, then the trees of one file by what
+//!   begins where something else ends.
 //! * [`recover`] finds what was lost. Copies of an inode over time become lives, lives end in losses (`history`), each a
 //!   [`recover::LostFile`] with pointers. `chain` follows pointers through indirect blocks, merging their copies, and asks for
 //!   each block what became of it: `reuse` from bitmaps, copies and revokes, `claims` from the other lost files. `folders` and
-//!   `names` follow folder entries through time to paths. `read` turns it into bytes, `unclaimed` what
+//!   `names` follow folder entries through time to paths. `rebuild` then goes over what chains tell: it extends known files,
+//!   finds owners for the rest (`owners`, `cut`), their direct blocks (`chains`), and fills gaps from what the allocators do (`fill`,
+//!   `gaps`); `hint` adds what the user knows. `stillness` says what free blocks are worth where the journal does not reach back. `read` turns it into bytes, `unclaimed` what
 //!   none of them claims of free space.
-//! * [`scan`] looks through free blocks for what can be indirect blocks; [`catalog`] keeps what it found, so that this is done once.
 //! * [`content`] knows formats of files by their bytes alone: kind, length, and which block comes next. It knows no image and no block numbers.
 //! * [`run`] is the currency between all of them: file block, physical block, length, [`run::Evidence`].
-//!   "Where are a file's blocks" has one answer, [`recover::Recovery::run_at`]; what is mapped in another way (extents, chains
-//!   without an inode) becomes another [`recover::Mapping`] behind it.
+//!   "Where are a file's blocks" has one answer, [`recover::Recovery::run_at`]. What no pointer leads to is [`recover::Placed`] in
+//!   the file's [`recover::Mapping`]; what is mapped in another way (extents) becomes another one behind it.
 //! * [`tree`] arranges lost files under names. [`fuse`] shows the tree as a mount; the program's `cli` module lists, shows
 //!   and copies it; [`report`] and [`xattr`] say in words and JSON what is known.
 //!
 //! # What is kept in memory
 //!
-//! What was lost (files, their names, blocks that two of them claim), the journal's index, and bounded caches of bitmaps and
-//! of pieces of block maps. A file's map is never held whole: opening costs nothing, and a read resolves the indirect blocks
+//! What was lost (files, their names, blocks that two of them claim), some hundred bytes for each indirect block that stands in free
+//! space, compressed bitmaps of free blocks with content, the journal's index, and bounded caches of bitmaps and of pieces of block maps. A file's map is never held whole: opening costs nothing, and a read resolves the indirect blocks
 //! that it needs.
 //!
 //! # Never lie
 //!
 //! Damage is evidence, not an error: what cannot be known becomes a missing range with a reason. A block is served only
-//! if a pointer names it and nothing speaks against it; where transactions are missing from the journal since the loss, so
-//! that files may have come and gone unseen, it is not.
+//! if a pointer names it, or nothing else fits its place, and nothing speaks against it. Where most of the transactions since the loss
+//! are missing from the journal, and files came and went that left no trace of where they were, it is not.
 
 pub mod catalog;
 pub mod content;
@@ -51,6 +56,7 @@ pub mod fuse;
 pub mod geometry;
 pub mod image;
 pub mod journal;
+pub mod progress;
 pub mod recover;
 pub mod report;
 pub mod run;

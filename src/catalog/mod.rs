@@ -23,7 +23,7 @@ mod store;
 use crate::error::{Error, Result};
 use crate::fs::Filesystem;
 use crate::image::ImageOptions;
-use crate::recover::Progress;
+use crate::progress::Progress;
 use crate::recover::info::uuid;
 use crate::scan::sweep::{self, Part, Tally};
 use crate::scan::{Gathering, Survey};

@@ -24,6 +24,7 @@ mod table;
 mod takers;
 mod unclaimed;
 
+pub use crate::progress::Progress;
 pub use file::{Candidate, FileId, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time};
 pub use hint::Hint;
 pub use info::{Info, JournalInfo};
@@ -72,23 +73,6 @@ impl OpenOptions {
     pub fn new(image: ImageOptions) -> Self {
         OpenOptions { image, superblock: None, scan: true, catalog: Place::Nowhere, hints: vec![] }
     }
-}
-
-/// Told how far a long job is.
-pub trait Progress: Sync {
-    /// `what` is under way and has done `done` of `total` (0 if unknown).
-    fn step(&self, what: &str, done: u64, total: u64);
-
-    /// Looking through free blocks has done `done` of about `total` bytes, and found `pages` blocks that can be indirect blocks.
-    fn scan(&self, done: u64, total: u64, pages: u64) {
-        let _ = pages;
-        self.step("looking through free blocks", done, total);
-    }
-}
-
-/// A [`Progress`] that tells nobody.
-impl Progress for () {
-    fn step(&self, _: &str, _: u64, _: u64) {}
 }
 
 /// What a filesystem lost. Shared by all threads.

@@ -6,7 +6,7 @@
 use super::page::{Finding, Page, examine};
 use crate::format::group;
 use crate::fs::{Filesystem, test_bit};
-use crate::recover::Progress;
+use crate::progress::Progress;
 use crate::units::Block;
 use rayon::iter::{ParallelBridge, ParallelIterator};
 use roaring::RoaringTreemap;
