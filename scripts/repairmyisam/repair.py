@@ -85,7 +85,7 @@ class Repair:
             with open(part.myd, "rb") as rows:
                 return rows.read(3) == index.PACKED_MAGIC
         except OSError as error:
-            raise Failure(f"{part.myd} cannot be read ({error.strerror}): mount without --missing error, or give a copy with --myd")
+            raise Failure(f"{part.myd} cannot be read ({error.strerror}): mount without --missing error, or give a copy by --myd") from None
 
     def fitting(self, part, header):
         if self.is_packed(part) and not header.packed:
@@ -103,7 +103,8 @@ class Repair:
         if status:
             raise Refusal(f"{self.args.create}: {words.splitlines()[-1]}")
         private.client.ask("FLUSH TABLES")
-        return self.take_header(f"{self.args.create} makes no MyISAM table {self.table.name} in {self.table.database}: correct its name or engine")
+        return self.take_header(f"{self.args.create} makes no MyISAM table {self.table.name} in {self.table.database}: correct its name "
+                                "or engine")
 
     def execute(self, private, sql):
         path = os.path.join(self.work, "create.sql")
@@ -122,11 +123,13 @@ class Repair:
         words = private.client.ask(f"REPAIR TABLE {sql} USE_FRM")
         private.client.ask("FLUSH TABLES")
         why = words[-1].split("\t")[-1] if words else "no answer"
-        return self.take_header(f"the server makes nothing of {self.table.frm} ({why}): give --create FILE.sql with the table's CREATE TABLE")
+        return self.take_header(f"the server makes nothing of {self.table.frm} ({why}): give --create FILE.sql with the table's "
+                                "CREATE TABLE")
 
     def take_header(self, otherwise):
         """The header of the .MYI that the private server made; its files other than the definition go."""
-        made = sorted(file for file in os.listdir(self.folder) if file.endswith(".MYI") and file[:-4].split(PARTITION)[0] == self.table.name)
+        made = sorted(file for file in os.listdir(self.folder)
+                      if file.endswith(".MYI") and file[:-4].split(PARTITION)[0] == self.table.name)
         try:
             header = Header.read(os.path.join(self.folder, made[0]))
         except (IndexError, ValueError, OSError):
@@ -156,8 +159,8 @@ class Repair:
         lost = f", of which {size(length - there)} in {len(missing)} ranges are missing" if missing else ""
         self.say(f"{self.table.database}/{part.stem}: {size(length)} of rows{lost}")
         if missing and header.packed:
-            self.say(f"{part.stem}: a compressed row begins with nothing but its length, so beside missing ranges a row or two in 10,000 may be "
-                     "lost without need, or be wrong")
+            self.say(f"{part.stem}: a compressed row begins with nothing but its length, so beside missing ranges a row or two in 10,000 "
+                     "may be lost without need, or be wrong")
         status = None
         for how in ("-r", "-o"):
             with open(myi, "wb") as file:
@@ -172,14 +175,14 @@ class Repair:
                 break
             self.say(f"myisamchk {how} gave up (exit status {status})" + (": trying its older way, -o" if how == "-r" else ""))
         if status:
-            raise Failure(f"{self.table}: myisamchk could not repair it; what it said stands above. If it was a key, give --create FILE.sql "
-                          "with a CREATE TABLE without that key")
+            raise Failure(f"{self.table}: myisamchk could not repair it; what it said stands above. If it was a key, give --create FILE.sql"
+                          " with a CREATE TABLE without that key")
         found = Header.read(myi)
         if not found.records and there:
             raise Failure(f"{self.table}: no row is in it, so its definition is another's: give the right --frm, or --create FILE.sql")
         if found.data_length < there // 2:
-            self.say(f"{self.table}: only {size(found.data_length)} of {size(there)} are rows, the rest was deleted or damaged before, or the definition "
-                     "is another's: look at them before you use them")
+            self.say(f"{self.table}: only {size(found.data_length)} of {size(there)} are rows, the rest was deleted or damaged before, or "
+                     "the definition is another's: look at them before you use them")
         return found.records
 
     @staticmethod

@@ -18,13 +18,18 @@ def quoted(name):
     return "`" + name.replace("`", "``") + "`"
 
 
+def literal(text):
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
 def decoded(name):
     """A table's or database's name from that of its file: characters other than letters and digits stand there as @ and four hex digits."""
     parts = name.split("@")
     try:
         return parts[0] + "".join(chr(int(part[:4], 16)) + part[4:] for part in parts[1:])
     except ValueError:
-        raise Refusal(f"{name}: a file name in an encoding that is not known here; rename the files to plain letters, and the table afterwards")
+        raise Refusal(f"{name}: a file name in an encoding that is not known here; give another DATABASE/TABLE in plain letters with --myd,"
+                      " and rename the table afterwards") from None
 
 
 class Client:
@@ -82,7 +87,8 @@ class Private:
         self.socket = os.path.join(self.place, "socket")
         version = system.run(program, "--no-defaults", "--version")[1]
         if "MariaDB" not in version:
-            raise Refusal("this needs MariaDB's server beside MySQL's for its private work: give the whole .MYI, or put MariaDB's programs first in PATH")
+            raise Refusal("the private server must be MariaDB's: put its programs first in PATH, or give the whole .MYI and leave out --sum"
+                          " and --missing-rows")
         command = [program, "--no-defaults", f"--datadir={self.data}", f"--socket={self.socket}", f"--pid-file={self.folder}/pid",
                    f"--log-error={self.folder}/log", "--skip-networking", "--skip-grant-tables", "--skip-log-bin", "--innodb=OFF",
                    "--default-storage-engine=MyISAM", "--performance-schema=OFF", "--sql-mode=", "--myisam-recover-options=OFF",
