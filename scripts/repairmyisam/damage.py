@@ -129,7 +129,7 @@ class Packed:
 
 
 def chains(format, data, base):
-    """For each place where a row may begin, how many follow from there to the end of `data` without a break, and where the last ends.
+    """For each place where a row may begin, how many follow from there to the end of `data` without a break, and where the last begins.
 
     `base` is the offset of `data` in the file.
     """
@@ -155,7 +155,8 @@ def begin(format, descriptor, start, end):
     """The first place at or behind `start` where a row begins for sure, None where there is none before `end`."""
     for window in WINDOWS:
         data = os.pread(descriptor, min(window, end - start), start)
-        found = chains(format, data, start)
+        # No chain of rows reaches beyond zeros at the end of the file.
+        found = chains(format, data.rstrip(b"\0"), start)
         if found:
             at, (count, _) = max(found.items(), key=lambda item: (item[1][0], -item[0]))
             if count >= (SURE if len(data) < end - start else FEW):

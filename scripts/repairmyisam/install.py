@@ -1,6 +1,7 @@
 """The repaired table into the datadir of a stopped or running server."""
 
 import os
+import signal
 
 from . import server, system
 from .server import Client, decoded, quoted
@@ -86,10 +87,13 @@ class Datadir:
         # Partitions that the table has no more.
         stems = {name[:-4] for name in names}
         stale = [name for name in os.listdir(home) if name.startswith(table.name + PARTITION) and name[:-4] not in stems]
+        # All of it or nothing, however hard the user presses Ctrl-C.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         for name in names:
             os.replace(os.path.join(folder, name), os.path.join(home, name))
         for name in stale:
             os.unlink(os.path.join(home, name))
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(descriptor)
         os.close(descriptor)

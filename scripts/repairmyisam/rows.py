@@ -1,5 +1,6 @@
 """Which rows did not come back, as far as the table's own numbers tell."""
 
+from .server import literal
 from .system import Failure
 
 # Rows of a list that a person reads; --missing-rows N has more.
@@ -19,12 +20,18 @@ def gaps(numbers, last):
 
 def column(client, database, table):
     """The auto-increment column of a table. Raises Failure where it has none."""
-    literal = lambda text: "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
     found = client.ask("SELECT column_name FROM information_schema.columns WHERE extra LIKE '%auto_increment%' AND "
                        f"table_schema = {literal(database)} AND table_name = {literal(table)}")
     if not found:
         raise Failure(f"{database}.{table} has no AUTO_INCREMENT column: nothing tells which rows are missing")
     return found[0]
+
+
+def last(client, database, table):
+    """The last number that the table gave, as far as it knows: a new .MYI knows only of rows that are there."""
+    found = client.ask("SELECT auto_increment - 1 FROM information_schema.tables WHERE "
+                       f"table_schema = {literal(database)} AND table_name = {literal(table)}")
+    return int(found[0])
 
 
 def report(ranges, most, write):

@@ -1,9 +1,10 @@
 """Database servers: a private one for definitions and sums, and the user's own where it runs."""
 
 import os
-import pwd
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 from . import system
@@ -17,13 +18,18 @@ def quoted(name):
     return "`" + name.replace("`", "``") + "`"
 
 
+def literal(text):
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
 def decoded(name):
     """A table's or database's name from that of its file: characters other than letters and digits stand there as @ and four hex digits."""
     parts = name.split("@")
     try:
         return parts[0] + "".join(chr(int(part[:4], 16)) + part[4:] for part in parts[1:])
     except ValueError:
-        raise Refusal(f"{name}: a file name in an encoding that is not known here; rename the files to plain letters, and the table afterwards")
+        raise Refusal(f"{name}: a file name in an encoding that is not known here; give another DATABASE/TABLE in plain letters with --myd,"
+                      " and rename the table afterwards") from None
 
 
 class Client:
@@ -71,31 +77,26 @@ class Private:
         self.folder = folder
         self.data = os.path.join(folder, "data")
         self.process = None
-        self.user = None
-        if os.geteuid() == 0:
-            try:
-                self.user = pwd.getpwnam("mysql")
-            except KeyError:
-                raise Refusal("there is no user mysql for the server to run as: install the server as a package, or run this as another user")
+        self.place = None
 
     def __enter__(self):
         os.makedirs(self.data, exist_ok=True)
         program = system.find("mariadbd", "mysqld")
-        # The path of a socket has 107 bytes at most; that of the work folder may be longer.
-        self.socket = os.path.join(self.folder, "s")
-        if len(self.socket) > 100:
-            self.socket = f"/tmp/.repair-myisam.{os.getpid()}.sock"
+        # The path of a socket has 107 bytes at most, that of the work folder may have more. Only we may come in: it asks for no password.
+        self.place = tempfile.mkdtemp(prefix="repair-myisam.", dir="/tmp")
+        self.socket = os.path.join(self.place, "socket")
         version = system.run(program, "--no-defaults", "--version")[1]
         if "MariaDB" not in version:
-            raise Refusal("this needs MariaDB's server beside MySQL's for its private work: give the whole .MYI, or put MariaDB's programs first in PATH")
+            raise Refusal("the private server must be MariaDB's: put its programs first in PATH, or give the whole .MYI and leave out --sum"
+                          " and --missing-rows")
         command = [program, "--no-defaults", f"--datadir={self.data}", f"--socket={self.socket}", f"--pid-file={self.folder}/pid",
                    f"--log-error={self.folder}/log", "--skip-networking", "--skip-grant-tables", "--skip-log-bin", "--innodb=OFF",
                    "--default-storage-engine=MyISAM", "--performance-schema=OFF", "--sql-mode=", "--myisam-recover-options=OFF",
                    f"--tmpdir={self.folder}", "--lower-case-table-names=0"]
-        if self.user:
-            command.append("--user=mysql")
-            for path in (self.folder, self.data):
-                os.chown(path, self.user.pw_uid, self.user.pw_gid)
+        # As another user it would not get into a folder of root's, and a process that changes its user forgets that it is to end with
+        # its parent.
+        if os.geteuid() == 0:
+            command.append("--user=root")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                         preexec_fn=system.tied_to_parent, start_new_session=True)
         self.client = Client(["--no-defaults", f"--socket={self.socket}"])
@@ -119,8 +120,8 @@ class Private:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        if os.path.exists(self.socket):
-            os.unlink(self.socket)
+        if self.place:
+            shutil.rmtree(self.place, ignore_errors=True)
 
     def last_words(self):
         try:
@@ -129,10 +130,6 @@ class Private:
             return lines[-1] if lines else "it said nothing"
         except OSError:
             return "it said nothing"
-
-    def owned(self, path, mode=0o660):
-        """Makes a file or folder the server's own."""
-        system.give(path, (self.user.pw_uid, self.user.pw_gid) if self.user else (os.geteuid(), os.getegid()), mode)
 
 
 def running(datadir):

@@ -209,6 +209,9 @@ pub struct ShowArgs {
     /// Show every run, however many
     #[arg(long)]
     pub all_runs: bool,
+    /// Read the whole of a database table to count its rows, however large (up to 64 MiB this is done anyway)
+    #[arg(long, conflicts_with_all = ["json", "map"])]
+    pub content: bool,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,6 +1,7 @@
 //! `undelfs show`: what is known of one lost file.
 
 mod gaps;
+mod table;
 
 use super::args::{Global, ShowArgs};
 use super::select::{select, shown};
@@ -42,7 +43,7 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<()> {
             .map_err(io::Error::from)
             .and_then(|()| writeln!(output.out))
     } else {
-        text(&tree, id, args.all_runs || !output.is_terminal, &mut output)
+        text(&tree, id, args, &mut output)
     };
     output.finish(written)
 }
@@ -56,7 +57,8 @@ fn map(tree: &Tree, id: FileId, out: &mut impl Write) -> io::Result<()> {
     mapfile::write(out, ranges)
 }
 
-fn text(tree: &Tree, id: FileId, all: bool, output: &mut Output) -> io::Result<()> {
+fn text(tree: &Tree, id: FileId, args: &ShowArgs, output: &mut Output) -> io::Result<()> {
+    let all = args.all_runs || !output.is_terminal;
     let file = tree.recovery().file(id);
     let mount_path = tree.mount_path(id);
     let title = output.name(shown(&mount_path)).into_owned();
@@ -65,6 +67,7 @@ fn text(tree: &Tree, id: FileId, all: bool, output: &mut Output) -> io::Result<(
     output.out.write_all(b"\n")?;
     facts(tree, id, output)?;
     orphan::show(tree, id, output)?;
+    table::show(tree.recovery(), id, all, args.content, output)?;
 
     writeln!(output.out, "\n{}", output.heading("How it is known"))?;
     for evidence in Evidence::ALL {

@@ -149,11 +149,13 @@ impl Rows {
         // Records are aligned in the file, wherever the gap ended.
         let start = self.position - lost.len() as u64;
         let skew = (start.next_multiple_of(ALIGN as u64) - start) as usize;
-        let phases =
-            |records: &dyn Records, skew| Phases::of(records, lost.get(skew..).unwrap_or_default()).best().map(|(at, n)| (at + skew, n));
+        let phases = |records: &dyn Records, skew, end| {
+            Phases::of(records, lost.get(skew..end).unwrap_or_default()).best().map(|(at, n)| (at + skew, n))
+        };
         let best = match &self.reader {
-            Reader::Dynamic(walker) => phases(&walker.records, skew),
-            Reader::Packed(walker) => phases(&walker.records, 0),
+            Reader::Dynamic(walker) => phases(&walker.records, skew, lost.len()),
+            // A chain of rows does not reach beyond the zeros that myisampack leaves at the end.
+            Reader::Packed(walker) => phases(&walker.records, 0, lost.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)),
             Reader::Fixed(_) => return,
         };
         if let Some((at, _)) = best.filter(|&(_, count)| count >= min) {
@@ -317,6 +319,16 @@ mod tests {
 
         let tally = count(Format::Dynamic(RowBlocks::ANY), &[(&file[..10_000 + 24], 44)]);
         assert_eq!((tally.rows, tally.damaged), (100, 1), "the last part of the split row is missing");
+    }
+
+    /// The last rows of a compressed table, behind a gap: myisampack's margin of zeros follows them.
+    #[test]
+    fn packed_rows_before_the_margin() {
+        let header = packed::Header { version: 2, length: 40, min_row: 20, max_row: 40, length_bytes: 1, row_pointer: 4 };
+        let file = [vec![1; 40], [vec![25], vec![0xf7; 25]].concat().repeat(40), vec![0; 7]].concat();
+        let format = Format::Packed(packed::Rows { header, blobs: false });
+        let tally = count(format, &[(&file[..200], 300), (&file[500..], 0)]);
+        assert_eq!((tally.rows, tally.damaged, tally.unread, tally.breaks.len()), (6 + 22, 1, 8, 0));
     }
 
     #[test]
