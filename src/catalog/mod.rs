@@ -7,7 +7,7 @@
 //! # What it vouches for
 //!
 //! A catalog holds what stands in free blocks, group by group. It counts only as long as the image is what it was when the catalog was made:
-//! see [`identity`](mod@identity). Of an image file any change is noticed by its inode's change time. A device has none, but every mount
+//! see `identity`. Of an image file any change is noticed by its inode's change time. A device has none, but every mount
 //! changes superblock or journal, and beside each group stands a checksum of its block bitmap: where that differs, the group is looked
 //! through again. What comes from the journal is cheap to find and is not kept.
 //!
