@@ -168,7 +168,7 @@ impl<'a> Scan<'a> {
         match failure {
             Some(error) if must => Err(error),
             Some(error) => {
-                log::warn!("{error}; what was found is not kept");
+                log::info!("{error}; what was found is not kept");
                 Ok(summary)
             }
             None => Ok(summary),

@@ -21,11 +21,11 @@ const MOST_LOST: u64 = 16;
 
 /// The ends of a tree.
 struct Ends {
-    /// Its first data block, if that is the first one it maps.
+    /// Its first data block, if that is the first one it maps or it is sparse.
     head: Option<Block>,
     /// The first of its data blocks that is left, and how many it maps before that.
     first: Option<(Block, u64)>,
-    /// Its last data block, if its last IND is full.
+    /// Its last data block, if its last IND is full or it is sparse.
     tail: Option<Block>,
     /// Number of its last IND that is left, counted from the tree's first.
     last_leaf: u64,
@@ -47,6 +47,21 @@ struct Link {
     lost: u64,
 }
 
+/// The first data block of an IND. Where a sparse file begins with a hole, the block that the hole would have.
+fn head(page: &Page) -> Option<Block> {
+    match page.begin {
+        0 => Some(page.first),
+        begin if page.holes() > 0 => Block::new(page.first.get().checked_sub(begin.into())?),
+        _ => None,
+    }
+}
+
+/// The last data block of a full IND; of a sparse file the one that it would have.
+fn tail(page: &Page, per: u64) -> Option<Block> {
+    let missing = per - u64::from(page.end);
+    (missing == 0 || page.holes() > 0).then(|| page.last.plus(missing))
+}
+
 /// Puts trees together to chains.
 pub fn chains(fs: &Filesystem, survey: &Survey, trees: &Trees, spare: &RoaringTreemap) -> Vec<Chain> {
     let per = fs.pointers_per_block();
@@ -54,9 +69,9 @@ pub fn chains(fs: &Filesystem, survey: &Survey, trees: &Trees, spare: &RoaringTr
         let page = |at: usize| &survey.pages[at];
         let (first, last) = (tree.leaves().next(), tree.leaves().next_back());
         Ends {
-            head: first.filter(|(number, at)| *number == 0 && page(*at).begin == 0).map(|(_, at)| page(at).first),
+            head: first.filter(|(number, _)| *number == 0).and_then(|(_, at)| head(page(at))),
             first: first.map(|(number, at)| (page(at).first, number * per + u64::from(page(at).begin))),
-            tail: last.map(|(_, at)| page(at)).filter(|page| u64::from(page.end) == per).map(|page| page.last),
+            tail: last.and_then(|(_, at)| tail(page(at), per)),
             last_leaf: last.map_or(0, |(number, _)| number),
         }
     };
@@ -109,7 +124,7 @@ impl Joiner<'_> {
     }
 
     /// Links what a lost IND parts, or one that lost its first pointers: where exactly as many spare blocks lie between the end of one
-    /// tree and the beginning of another as are missing, and that is true of no other pair.
+    /// tree and the beginning of another as are missing, or none, and that is true of no other pair.
     fn bridge(&self, next: &mut HashMap<usize, Link>) {
         let per = self.fs.pointers_per_block();
         let taken: HashSet<usize> = next.values().map(|link| link.next).collect();
@@ -128,7 +143,10 @@ impl Joiner<'_> {
                 let exact = between >= *missing && (between - missing).is_multiple_of(per) && between > 0;
                 let lost = between.saturating_sub(*missing) / per;
                 let follows = self.may_follow(tree.level, self.ends[at].last_leaf + lost, self.trees[*other].level);
-                if exact && *other != at && follows && lost <= MOST_LOST {
+                // IND and DIND, or DIND and TIND, with nothing in between that could be anybody's.
+                let near =
+                    between == 0 && *missing < per && block.get() - tail.get() <= 2 * per && self.trees[*other].level == tree.level + 1;
+                if (exact || near) && *other != at && follows && lost <= MOST_LOST {
                     found.push((at, *other, lost));
                 }
             }
@@ -213,8 +231,7 @@ impl Joiner<'_> {
             chain.refused.extend(tree.refused.iter().map(|(level, leaf)| (*level, first(*leaf))));
         }
         let leaves = || chain.tables.iter().filter(|table| table.level == 1).map(|table| &self.survey.pages[table.page]);
-        let holed = leaves().filter(|page| page.holes() > 0).count();
-        chain.sparse = holed * 8 >= leaves().count() && holed >= 2;
+        chain.sparse = leaves().any(|page| page.holes() > 0);
         chain
     }
 }

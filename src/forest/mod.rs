@@ -30,7 +30,7 @@ pub struct Chain {
     pub tables: Vec<Table>,
     /// Indirect blocks that its pointers name but that are another chain's now: level and first file block.
     pub refused: Vec<(u8, FileBlock)>,
-    /// Zeros between pointers are holes: they occur in many places, so the file was sparse.
+    /// Zeros stand between pointers of one IND: the file was sparse, since truncates zero from the first pointer on.
     pub sparse: bool,
 }
 
@@ -42,15 +42,19 @@ impl Chain {
     }
 }
 
-/// Grows chains from the pages of a survey, less those in `except`. `claimed` are blocks of which other files are known.
-pub fn grow(fs: &Filesystem, survey: &Survey, except: &HashSet<usize>, claimed: &RoaringTreemap) -> Vec<Chain> {
-    let trees = Trees::grow(fs, survey, except);
+/// Grows chains from the pages of a survey, less those in `except`. `spare` are free blocks with content that nothing claims.
+pub fn grow(fs: &Filesystem, survey: &Survey, except: &HashSet<usize>, spare: &RoaringTreemap) -> Vec<Chain> {
+    join::chains(fs, survey, &Trees::grow(fs, survey, except), spare)
+}
+
+/// Free blocks with content that no page names and no file claims.
+pub fn spare(fs: &Filesystem, survey: &Survey, claimed: &RoaringTreemap) -> RoaringTreemap {
     let mut spare = &survey.written - claimed;
-    for page in survey.pages.iter().zip(0..).filter(|(_, at)| !except.contains(at)).map(|(page, _)| page) {
+    for page in &survey.pages {
         spare.remove(page.block.get());
-        page.pointers(fs).into_iter().flatten().for_each(|block| {
+        for block in page.pointers(fs).into_iter().flatten() {
             spare.remove(block.get());
-        });
+        }
     }
-    join::chains(fs, survey, &trees, &spare)
+    spare
 }

@@ -52,11 +52,6 @@ struct Forest<'a> {
     levels: Vec<u8>,
 }
 
-/// Whether data that begins at `to` goes on where data ended with `from`: in the next block, or behind an indirect block.
-fn goes_on(from: Block, to: Block) -> bool {
-    to > from && to.get() - from.get() <= 2
-}
-
 impl Trees {
     /// Finds out who names whom. Those in `except` are left out.
     pub fn grow(fs: &Filesystem, survey: &Survey, except: &HashSet<usize>) -> Trees {
@@ -71,8 +66,7 @@ impl Trees {
         for at in by_block.values().flatten() {
             forest.level(*at, 0);
         }
-        let inner_or_data = |at: &usize| forest.levels[*at] > 1 || !survey.pages[*at].scattered;
-        forest.trees(by_block.values().flatten().copied().filter(inner_or_data))
+        forest.trees(by_block.values().flatten().copied())
     }
 }
 
@@ -113,22 +107,38 @@ impl Forest<'_> {
     }
 
     /// Whether the pages of `level` that a page names follow each other as those of one file do: of those that stand side by side, three
-    /// in four at least begin where the one before them ends. Tables of integers that name each other by chance do not.
+    /// in four at least begin where the one before them ends, or half of them not far behind. Tables of integers that name each other by chance do not.
     fn is_row(&self, parent: usize, level: u8) -> bool {
         let fitting = |pages: &[usize]| pages.iter().copied().find(|page| self.levels[*page] == level);
         let row: Vec<(u32, usize)> = self.below[parent].pages.iter().filter_map(|(at, pages)| Some((*at, fitting(pages)?))).collect();
         let pairs = || row.windows(2).filter(|pair| pair[0].0 + 1 == pair[1].0);
-        let joined = pairs().filter(|pair| goes_on(self.last_leaf(pair[0].1).last, self.first_leaf(pair[1].1).first)).count();
-        joined * 4 >= pairs().count() * 3
+        let joined = pairs().filter(|pair| self.follows(pair[0].1, pair[1].1)).count();
+        // A sparse file in fragmented space: at least not far on.
+        let near = pairs().filter(|pair| self.is_near(pair[0].1, pair[1].1)).count();
+        joined * 4 >= pairs().count() * 3 || near * 2 >= pairs().count()
+    }
+
+    /// Whether the data of one page goes on in another that stands next to it: in the next block, behind an indirect block, or as far
+    /// away as in the file.
+    fn follows(&self, page: usize, next: usize) -> bool {
+        let (from, to) = (self.last_leaf(page), self.first_leaf(next));
+        let apart = self.fs.pointers_per_block() + 1 + u64::from(to.begin) - u64::from(from.end);
+        let step = to.first.get().wrapping_sub(from.last.get());
+        (1..=2).contains(&step) || step == apart
+    }
+
+    /// Whether the data of one page lies not far behind that of another.
+    fn is_near(&self, page: usize, next: usize) -> bool {
+        let step = self.first_leaf(next).first.get().wrapping_sub(self.last_leaf(page).last.get());
+        (1..=2 * self.fs.pointers_per_block()).contains(&step)
     }
 
     /// How well a child goes on where its elder sibling ends, and its younger sibling where it ends: 2 at best.
     fn continuity(&self, parent: usize, index: u32, child: usize) -> u32 {
         let siblings = &self.below[parent].pages;
         let at = |index: u32| siblings.binary_search_by_key(&index, |(at, _)| *at).ok().map(|found| &siblings[found].1);
-        let (first, last) = (self.first_leaf(child).first, self.last_leaf(child).last);
-        let before = index.checked_sub(1).and_then(at).is_some_and(|pages| pages.iter().any(|p| goes_on(self.last_leaf(*p).last, first)));
-        let after = at(index + 1).is_some_and(|pages| pages.iter().any(|p| goes_on(last, self.first_leaf(*p).first)));
+        let before = index.checked_sub(1).and_then(at).is_some_and(|pages| pages.iter().any(|page| self.follows(*page, child)));
+        let after = at(index + 1).is_some_and(|pages| pages.iter().any(|page| self.follows(child, *page)));
         u32::from(before) + u32::from(after)
     }
 
@@ -155,10 +165,7 @@ impl Forest<'_> {
         let mut claims: HashMap<usize, Vec<(usize, u32)>> = HashMap::new();
         for (parent, below) in self.below.iter().enumerate().filter(|(at, _)| self.levels[*at] > 1) {
             for (index, pages) in &below.pages {
-                let fits = |page: &usize| {
-                    self.levels[*page] + 1 == self.levels[parent] && (self.levels[*page] > 1 || !self.survey.pages[*page].scattered)
-                };
-                let fitting = pages.iter().filter(|page| fits(page));
+                let fitting = pages.iter().filter(|page| self.levels[**page] + 1 == self.levels[parent]);
                 if let Some(child) = fitting.max_by_key(|page| self.continuity(parent, *index, **page)) {
                     claims.entry(*child).or_default().push((parent, *index));
                 }
@@ -179,7 +186,9 @@ impl Forest<'_> {
             children.entry(*parent).or_default().push((*index, *child));
         }
         children.values_mut().for_each(|of| of.sort_unstable());
-        let mut roots: Vec<usize> = pages.filter(|page| !parents.contains_key(page)).collect();
+        // What is too scattered for data counts only where a DIND names it.
+        let alone = |page: &usize| self.levels[*page] > 1 || !self.survey.pages[*page].scattered;
+        let mut roots: Vec<usize> = pages.filter(|page| !parents.contains_key(page)).filter(alone).collect();
         roots.sort_unstable();
         let tree = |root: usize| {
             let mut tree = Tree { root, level: self.levels[root], pages: vec![], refused: vec![] };

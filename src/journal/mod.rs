@@ -137,6 +137,11 @@ impl Journal {
         self.accounts_since(moment) || moment > Moment::PAST && kept * 2 >= newest.saturating_sub(moment.0)
     }
 
+    /// Whether the old ext3 driver wrote it: its jbd left the time of commits zero.
+    pub fn is_of_old_driver(&self) -> bool {
+        !self.transactions.is_empty() && self.transactions.iter().all(|transaction| transaction.time.is_none())
+    }
+
     /// Time of the commit at a moment, in seconds since 1970, where the log says it.
     pub fn commit_time(&self, moment: Moment) -> Option<(i64, u32)> {
         let at = self.transactions.binary_search_by_key(&moment, |t| t.moment).ok()?;

@@ -49,15 +49,19 @@ pub trait Claims {
 }
 
 /// What is known of the time since a loss that the journal does not cover.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Since {
     /// No file came or went: what is free was not used.
     Quiet,
-    /// Something happened, but little, or its traces are found.
-    #[default]
-    Likely,
-    /// Files came and went that left no trace of where they were.
-    Doubtful,
+    /// Something happened, but little, or its traces are found; except in these block groups, sorted, where files came and went that left
+    /// no trace of where they were.
+    Likely(Vec<u64>),
+}
+
+impl Default for Since {
+    fn default() -> Self {
+        Since::Likely(vec![])
+    }
 }
 
 /// Everything that is needed to follow one file's pointers.
@@ -71,7 +75,7 @@ pub struct Chain<'a, C: ?Sized, K: ?Sized> {
     /// Whether zeros in an indirect block of which only the disk's copy is left are holes: all blocks are accounted for without them.
     pub zeros_are_holes: bool,
     /// What the time since the loss that the journal does not cover can have done to free blocks.
-    pub since: Since,
+    pub since: &'a Since,
     /// Later claims.
     pub claims: &'a C,
     /// Resolved pieces.
@@ -100,22 +104,22 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         {
             return run(pointer.evidence, Place::Log { index: copy.index, escaped: copy.escaped }, "the data itself is in the journal");
         }
-        match self.fate(pointer.block, Some(at)) {
-            Fate::Stands | Fate::Likely if pointer.evidence == Evidence::Inferred && self.since != Since::Doubtful => {
-                run(Evidence::Inferred, Place::Home, "no pointer is left; placed between the blocks before and after it")
-            }
-            Fate::Stands => run(pointer.evidence, Place::Home, ""),
-            Fate::Likely if self.since == Since::Quiet => run(pointer.evidence, Place::Home, ""),
-            Fate::Likely if self.since == Since::Doubtful => {
+        let doubtful = |groups: &[u64]| groups.binary_search(&self.fs.bit_of(pointer.block).0).is_ok();
+        match (self.fate(pointer.block, Some(at)), self.since) {
+            (Fate::Likely, Since::Likely(groups)) if doubtful(groups) => {
                 run(Evidence::Unknown, Place::Home, "nothing tells whether the block was used after the loss")
             }
-            Fate::Likely => run(
+            (Fate::Stands | Fate::Likely, _) if pointer.evidence == Evidence::Inferred => {
+                run(Evidence::Inferred, Place::Home, "no pointer is left; placed between the blocks before and after it")
+            }
+            (Fate::Stands, _) | (Fate::Likely, Since::Quiet) => run(pointer.evidence, Place::Home, ""),
+            (Fate::Likely, Since::Likely(_)) => run(
                 Evidence::Inferred,
                 Place::Home,
                 "nothing is known to have used the block since, but the journal does not reach back to the loss",
             ),
-            Fate::Overwritten(reason) => run(Evidence::Overwritten, Place::Home, reason),
-            Fate::Absurd => Run::absent(at, 1, Evidence::Unknown, "the pointer is damaged"),
+            (Fate::Overwritten(reason), _) => run(Evidence::Overwritten, Place::Home, reason),
+            (Fate::Absurd, _) => Run::absent(at, 1, Evidence::Unknown, "the pointer is damaged"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! From chains that the forest grew to lost files: what the 15 pointers of an inode told is found again from what stands around.
 
 use super::file::{Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, Tally, Time};
+use super::owners::Start;
 use super::placed::{Placed, PlacedTable};
 use crate::forest::{self, Table};
 use crate::format::indirect;
@@ -78,10 +79,13 @@ impl Draft<'_> {
         self.chain.tables.iter().find(is_first).map(|table| self.page(table)).filter(|page| page.begin == 0)
     }
 
-    /// Block group in which the file begins, as far as is known.
-    pub fn home(&self) -> u64 {
+    /// Where the file begins, as far as is known.
+    pub fn start(&self) -> Start {
         let first = self.chain.tables.iter().find(|table| table.level == 1).map(|table| self.page(table).first);
-        first.or_else(|| self.pages().next().map(|page| page.block)).map_or(0, |block| self.fs.bit_of(block).0)
+        let first = first.or_else(|| self.pages().next().map(|page| page.block));
+        let is_first = |table: &&Table| table.level == 1 && table.first.0 == indirect::DIRECT;
+        let ind = self.chain.tables.iter().find(is_first).map(|table| self.page(table).block);
+        Start { group: first.map_or(0, |block| self.fs.bit_of(block).0), ind }
     }
 
     /// The blocks directly before the file's first known one, nearest first, as far as they are spare: both drivers go on upwards.
@@ -163,7 +167,8 @@ impl Draft<'_> {
             born: Moment::PAST,
             first: Moment::PAST,
             last: alive,
-            covered: first.is_some() && journal.covers_since(Moment(freed.0.saturating_sub(1))),
+            // Parts of it may have been cut off, and used again, before that.
+            covered: false,
             freed,
             freed_by: last.unwrap_or(freed).max(seen),
             unlinked: freed,

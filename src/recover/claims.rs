@@ -110,7 +110,7 @@ pub fn settle(
                     reuse,
                     file,
                     zeros_are_holes: verdict.zeros_are_holes,
-                    since: verdict.since,
+                    since: &verdict.since,
                     claims: &verdict.lost,
                     cache: &cache,
                 };
@@ -138,11 +138,10 @@ fn settle_one(
 ) -> (RoaringTreemap, Verdict) {
     let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<(FileBlock, Block)>);
     let mut zeros_are_holes = true;
-    let since = if file.span.covered { Since::Quiet } else { stillness.since(fs, file) };
     let (size, by_chain) = (file.size, file.size_from == SizeFrom::Chain);
     if matches!(file.mapping, Mapping::Indirect { .. }) {
         let cache = Latest::default();
-        let chain = Chain { fs, reuse, file, zeros_are_holes, since, claims: &taken, cache: &cache };
+        let chain = Chain { fs, reuse, file, zeros_are_holes, since: &Since::default(), claims: &taken, cache: &cache };
         let mut count = 0u64;
         let mut visit = |block: Block, at: Option<FileBlock>| {
             let again = at.is_none() && !indirect.insert(block.get());
@@ -157,15 +156,20 @@ fn settle_one(
         };
         let mut read = |level: u8, first: FileBlock, block: Block, table: &Table| read(&Seen { file: index, level, first, block, table });
         chain.visit(&mut visit, &mut read);
-        zeros_are_holes = count >= file.span.blocks || chain.placed().is_some_and(|placed| placed.sparse);
+        zeros_are_holes = chain.is_certain() && count >= file.span.blocks || chain.placed().is_some_and(|placed| placed.sparse);
     }
     if by_chain {
         file.size = last.map_or(0, |(at, block)| at.0.saturating_mul(fs.block_size()).saturating_add(content(fs, block)));
     }
+    let in_group = |group: u64| {
+        let start = fs.geometry().superblock.group_start(group);
+        own.range_cardinality(start..fs.geometry().superblock.group_start(group + 1).max(start))
+    };
+    let since = stillness.since(fs, file, &in_group);
     let mut tally = Tally::default();
     {
         let cache = Latest::default();
-        let chain = Chain { fs, reuse, file, zeros_are_holes, since, claims: &taken, cache: &cache };
+        let chain = Chain { fs, reuse, file, zeros_are_holes, since: &since, claims: &taken, cache: &cache };
         let mut at = FileBlock(0);
         let mut before: Vec<Run> = vec![];
         while let Some(found) = chain.run_at(at) {

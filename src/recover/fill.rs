@@ -51,6 +51,9 @@ const SMALLEST: u64 = 16;
 /// Runs between the ends of a gap that are tried; more take too long, since each is held against each.
 const MOST_RUNS: usize = 512;
 
+/// A run that goes on from one end of a gap whose other end is not known has to be so long: short ones may be the next file's.
+const ALONE: u64 = 64;
+
 /// How far from the ends of a gap a run of spare blocks is looked for that fits exactly, in blocks.
 const REACH: u64 = 1 << 17;
 
@@ -246,6 +249,9 @@ fn adjacent(gap: &Gap, spare: &RoaringTreemap) -> Vec<Piece> {
     });
     let end = gap.first.0 + gap.length;
     let mut pieces = vec![];
+    if (gap.before.is_none() || gap.after.is_none()) && forward + backward < ALONE {
+        return pieces;
+    }
     if forward + backward > gap.length {
         // The two meet only if they are the same blocks.
         let joined = gap.before.zip(gap.after).is_some_and(|(before, after)| before.get() + gap.length + 1 == after.get());
@@ -316,6 +322,7 @@ mod tests {
     fn ends_are_continued_and_a_fitting_run_taken() {
         assert_eq!(filled((12, 10, 100, 50), &[101..104, 48..50, 300..305, 400..407]), [(12, 101, 3), (15, 300, 5), (20, 48, 2)]);
         assert_eq!(filled((12, 10, 100, 50), &[101..104, 48..50, 300..305, 400..405]), [(12, 101, 3), (20, 48, 2)]);
-        assert_eq!(filled((12, 10, 100, 0), &[101..150]), [(12, 101, 10)]);
+        assert_eq!(filled((12, 70, 100, 0), &[101..201]), [(12, 101, 70)]);
+        assert_eq!(filled((12, 70, 100, 0), &[101..164]), []);
     }
 }

@@ -64,7 +64,12 @@ impl Recovery {
     /// Where a file has no pointers, and blocks are known on one side at least. Gaps among the direct blocks only are left to those who
     /// know the allocators' habits there.
     fn gaps(&self, id: FileId) -> Vec<Gap> {
-        let mut gaps = vec![];
+        let (mut gaps, mut known) = (vec![], 0);
+        let file = self.file(id);
+        let sparse = matches!(&file.mapping, Mapping::Indirect { placed: Some(placed), .. } if placed.sparse);
+        if sparse || file.tally.of(Evidence::Hole) > 0 {
+            return gaps;
+        }
         let mut before: Option<Block> = None;
         let mut runs = self.runs(id).peekable();
         while let Some(run) = runs.next() {
@@ -74,6 +79,12 @@ impl Recovery {
                 gaps.push(Gap { first: run.file_block, length: run.length, before, after });
             }
             before = run.block.map(|block| block.plus(run.length - 1));
+            known += run.block.map_or(0, |_| run.length);
+        }
+        // A file that had fewer blocks than it has gaps was sparse.
+        let missing: u64 = gaps.iter().map(|gap| gap.length).sum();
+        if file.size_from == SizeFrom::Inode && missing > file.span.blocks.saturating_sub(known) {
+            gaps.clear();
         }
         gaps
     }

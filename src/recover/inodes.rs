@@ -90,6 +90,15 @@ impl Inodes {
 impl Inodes {
     /// Calls `see` with every inode that is in use today.
     pub fn each_live(fs: &Filesystem, see: &mut dyn FnMut(Ino, Inode)) {
+        Inodes::each(fs, &mut |ino, inode| {
+            if inode.is_live() {
+                see(ino, inode);
+            }
+        });
+    }
+
+    /// Calls `see` with every inode that was ever used, as it is today.
+    pub fn each(fs: &Filesystem, see: &mut dyn FnMut(Ino, Inode)) {
         let geometry = fs.geometry();
         for number in 0..geometry.superblock.groups() {
             let Some(group) = geometry.group(number).copied() else { continue };
@@ -100,7 +109,7 @@ impl Inodes {
                 let block = group.inode_table.plus(at);
                 let (Some(first), Ok(bytes)) = (geometry.first_inode_of(block), fs.read_block(block)) else { continue };
                 for (raw, ino) in bytes.chunks_exact(geometry.superblock.inode_size as usize).zip(first.0..=geometry.superblock.inodes) {
-                    if let Some(inode) = Inode::parse(raw).filter(Inode::is_live) {
+                    if let Some(inode) = Inode::parse(raw).filter(|inode| !inode.is_blank()) {
                         see(Ino(ino), inode);
                     }
                 }

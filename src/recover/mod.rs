@@ -3,6 +3,7 @@
 mod chain;
 mod chains;
 mod claims;
+mod cut;
 mod fate;
 pub mod file;
 mod fill;
@@ -99,6 +100,8 @@ pub struct Recovery {
     verdicts: Vec<claims::Verdict>,
     /// All blocks that they claim, with their indirect blocks.
     claimed: RoaringTreemap,
+    /// What is to be said of hints.
+    remarks: Vec<String>,
     pieces: Mutex<Pieces>,
     unreadable_inodes: u64,
 }
@@ -121,12 +124,22 @@ impl Recovery {
         let mut known = Known::new(&survey);
         let (verdicts, claimed) = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |seen| known.see(seen), progress);
         let known = known.pages;
-        let mut recovery = Recovery { fs, reuse, files, verdicts, claimed, pieces: Mutex::default(), unreadable_inodes: inodes.unreadable };
+        let mut recovery = Recovery {
+            fs,
+            reuse,
+            files,
+            verdicts,
+            claimed,
+            remarks: vec![],
+            pieces: Mutex::default(),
+            unreadable_inodes: inodes.unreadable,
+        };
         progress.step("reading folders", 0, 0);
         let paths = names::paths(&recovery, &inodes, progress);
         recovery.files.iter_mut().zip(paths).for_each(|(file, paths)| file.paths = paths);
         progress.step("joining chains", 0, 0);
-        Rebuild { survey: &survey, known, stillness, progress, ends: HashMap::new() }.run(&mut recovery);
+        Rebuild { survey: &survey, known, stillness, hints: &options.hints, progress, ends: HashMap::new() }.run(&mut recovery);
+        recovery.remarks.iter().for_each(|line| log::warn!("{line}"));
         recovery.finish();
         Ok(recovery)
     }
@@ -170,6 +183,11 @@ impl Recovery {
         (0..self.files.len() as u32).map(FileId)
     }
 
+    /// What is to be said of the user's hints: one line for each that contradicts the evidence, or that nothing fits.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     /// The filesystem.
     pub fn filesystem(&self) -> &Filesystem {
         &self.fs
@@ -194,7 +212,7 @@ impl Recovery {
             reuse: &self.reuse,
             file: self.file(id),
             zeros_are_holes: verdict.zeros_are_holes,
-            since: verdict.since,
+            since: &verdict.since,
             claims: &verdict.lost,
             cache: &cache,
         };

@@ -43,6 +43,13 @@ impl Placed {
         self.data.insert(at, (first, block, count));
     }
 
+    /// Moves everything so many file blocks towards the end of the file.
+    pub fn shift(&mut self, count: u64) {
+        self.tables = std::mem::take(&mut self.tables).into_iter().map(|((level, at), table)| ((level, at.plus(count)), table)).collect();
+        self.refused = std::mem::take(&mut self.refused).into_iter().map(|(level, at)| (level, at.plus(count))).collect();
+        self.data.iter_mut().for_each(|(at, ..)| *at = at.plus(count));
+    }
+
     /// The indirect block placed there.
     pub fn table(&self, level: u8, first: FileBlock) -> Option<&PlacedTable> {
         self.tables.get(&(level, first))

@@ -2,9 +2,11 @@
 
 use super::chains::{Credence, Draft, complete_direct};
 use super::claims::{self, Seen};
+use super::cut;
 use super::gaps::Ends;
+use super::hint::{self, Hint};
 use super::names::live_path;
-use super::owners::{self, Claimant};
+use super::owners::{self, Claimant, Start};
 use super::stillness::Stillness;
 use super::{LostFile, Mapping, Pieces, PlacedTable, Progress, Recovery, sort};
 use crate::forest::{self, Chain, Table};
@@ -56,6 +58,8 @@ pub struct Rebuild<'a> {
     pub known: HashMap<usize, Place>,
     /// Tells what free blocks are worth.
     pub stillness: Stillness,
+    /// What the user knows.
+    pub hints: &'a [Hint],
     /// Told how far it is.
     pub progress: &'a dyn Progress,
     /// For files by their index: the first file block of a last IND that is named but lost.
@@ -66,24 +70,27 @@ impl Rebuild<'_> {
     /// Adds to `recovery`, which has the known files, what chains tell, and fills gaps.
     pub fn run(mut self, recovery: &mut Recovery) {
         let claimed = std::mem::take(&mut recovery.claimed);
-        let everything = HashSet::new();
-        let mut chains = forest::grow(&recovery.fs, self.survey, &everything, &claimed);
+        let spare = forest::spare(&recovery.fs, self.survey, &claimed);
+        let mut chains = forest::grow(&recovery.fs, self.survey, &HashSet::new(), &spare);
         let torn = self.extend(recovery, &mut chains);
         if !torn.is_empty() {
             let rest: HashSet<usize> = (0..self.survey.pages.len()).filter(|page| !torn.contains(page)).collect();
-            chains.extend(forest::grow(&recovery.fs, self.survey, &rest, &claimed));
+            chains.extend(forest::grow(&recovery.fs, self.survey, &rest, &spare));
         }
+        self.add_cut(recovery, &mut chains, &spare);
         self.add(recovery, &chains, &claimed);
         sort(&mut recovery.files);
         self.settle(recovery);
+        let block_size = recovery.block_size();
+        let hinted = hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
         let ends = std::mem::take(&mut self.ends);
-        if recovery.fill_gaps(&self.survey.written - &recovery.claimed, &ends) {
+        if recovery.fill_gaps(&self.survey.written - &recovery.claimed, &ends) || hinted {
             self.settle(recovery);
         }
     }
 
     fn settle(&mut self, recovery: &mut Recovery) {
-        self.stillness.forget_owned(&recovery.files);
+        self.stillness.forget_owned(&recovery.fs, &recovery.files);
         let mut ends = Ends::default();
         (recovery.verdicts, recovery.claimed) =
             claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, &mut |seen| ends.see(seen), self.progress);
@@ -127,6 +134,24 @@ impl Rebuild<'_> {
         }
     }
 
+    /// Makes lost files of chains that are the end of a file in use, and takes them out of `chains`.
+    fn add_cut(&self, recovery: &mut Recovery, chains: &mut Vec<Chain>, spare: &RoaringTreemap) {
+        let fs = &recovery.fs;
+        let cuts = cut::find(fs, self.survey, chains, spare);
+        if cuts.is_empty() {
+            return;
+        }
+        let paths = live_path(fs, &cuts.iter().map(|cut| cut.ino).collect());
+        let file = |cut: &cut::Cut| cut.file(&Draft { fs, survey: self.survey, chain: &chains[cut.chain] }, &paths);
+        let mut files: Vec<LostFile> = cuts.iter().map(file).collect();
+        recovery.files.append(&mut files);
+        let mut at = 0;
+        chains.retain(|_| {
+            at += 1;
+            cuts.iter().all(|cut| cut.chain != at - 1)
+        });
+    }
+
     /// Makes lost files of chains, each with its owner where there is one.
     fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) {
         let fs = &recovery.fs;
@@ -146,8 +171,8 @@ impl Rebuild<'_> {
             spare.remove(block.get());
         });
         complete_direct(fs, &mut direct, &spare);
-        let homes: Vec<u64> = drafts.iter().map(|(draft, _)| draft.home()).collect();
-        let owners = owners::find(fs, &homes, &recovery.files, &self.stillness);
+        let starts: Vec<Start> = drafts.iter().map(|(draft, _)| draft.start()).collect();
+        let owners = owners::find(fs, &starts, &recovery.files, &self.stillness);
         let emptied =
             owners.owner.iter().flatten().chain(owners.candidates.iter().flatten().take(1024)).filter_map(|claimant| match claimant {
                 Claimant::Emptied(ino, _) => Some(*ino),
@@ -159,7 +184,7 @@ impl Rebuild<'_> {
         let (mut files, mut owned): (Vec<LostFile>, HashSet<usize>) = (vec![], HashSet::new());
         for (at, (draft, credence)) in drafts.iter().enumerate() {
             let (owner, candidates) = (&owners.owner[at], &owners.candidates[at]);
-            if *credence == Credence::WithOwner && owner.is_none() && candidates.is_empty() {
+            if *credence == Credence::WithOwner && !candidates.iter().any(Claimant::is_loser) {
                 continue;
             }
             let mut file = draft.file(direct[at].as_deref().unwrap_or_default());
@@ -169,7 +194,9 @@ impl Rebuild<'_> {
                     owned.insert(*at);
                 }
             } else if let Some(orphan) = &mut file.orphan {
-                (orphan.candidates, file.span.ended) = owners::described(candidates, &recovery.files, &path);
+                let shared = |of: &&Vec<Claimant>| of.iter().any(|one| candidates.iter().any(|other| one.is(other, &recovery.files)));
+                let sharing = owners.candidates.iter().filter(shared).count();
+                (orphan.candidates, file.span.ended) = owners::described(candidates, sharing, &recovery.files, &path);
             }
             files.push(file);
         }

@@ -8,17 +8,18 @@ use crate::format::indirect;
 use crate::format::inode::{Inode, S_IFREG};
 use crate::fs::Filesystem;
 use crate::units::Ino;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the inodes of today tell of the time since a loss.
 #[derive(Default)]
 pub struct Stillness {
-    /// The last time that a file came, went or was written, in seconds since 1970.
-    last_change: i64,
-    /// How many files were made in each hour since 1970 that may stand in the place of one that came and went unseen.
-    births: BTreeMap<i64, usize>,
-    /// When files were deleted that left no trace of where they were, sorted, in seconds since 1970.
-    deaths: Vec<i64>,
+    /// The last time that blocks were given to a file, as far as inodes tell.
+    last_change: Time,
+    /// By block group of the inode, how many files were made in each hour since 1970 that may stand in the place of one that came and
+    /// went unseen.
+    births: BTreeMap<u64, BTreeMap<i64, usize>>,
+    /// By block group of the inode, when files were deleted that left no trace of where they were, sorted, in seconds since 1970.
+    deaths: BTreeMap<u64, Vec<i64>>,
     /// Files in use that are empty, but were changed after they were made.
     pub emptied: Vec<(Ino, Inode)>,
 }
@@ -35,22 +36,23 @@ impl Stillness {
         let mut stillness = Stillness::default();
         let per_group = fs.geometry().superblock.inodes_per_group.max(1);
         let (mut group, mut born_in_group): (u32, Vec<Time>) = (0, vec![]);
-        let mut written: BTreeMap<i64, usize> = BTreeMap::new();
-        Inodes::each_live(fs, &mut |ino, inode| {
+        let mut written: BTreeMap<(u64, i64), usize> = BTreeMap::new();
+        Inodes::each(fs, &mut |ino, inode| {
             if ino.0 < fs.geometry().superblock.first_ino.0 && ino != Ino::ROOT {
                 return;
             }
+            stillness.see(&inode);
+            if !inode.is_live() {
+                return;
+            }
             if (ino.0 - 1) / per_group != group {
-                stillness.count_births(&std::mem::take(&mut born_in_group));
+                stillness.count_births(group.into(), &std::mem::take(&mut born_in_group));
                 group = (ino.0 - 1) / per_group;
             }
             match inode.crtime {
                 Some(crtime) => born_in_group.push(crtime),
-                None => *written.entry(inode.mtime.seconds / HOUR).or_default() += 1,
+                None => *written.entry((group.into(), inode.mtime.seconds / HOUR)).or_default() += 1,
             }
-            // Each file that comes or goes changes its folder, and a rename or chmod of the folder itself does no harm here.
-            let change = if inode.is_dir() { inode.ctime } else { inode.mtime };
-            stillness.last_change = stillness.last_change.max(change.seconds);
             let written_since = match inode.crtime {
                 Some(crtime) => inode.mtime > crtime,
                 None => true,
@@ -59,50 +61,78 @@ impl Stillness {
                 stillness.emptied.push((ino, inode));
             }
         });
-        stillness.count_births(&born_in_group);
-        for (hour, count) in written {
-            *stillness.births.entry(hour).or_default() += count / REUSED;
+        stillness.count_births(group.into(), &born_in_group);
+        for ((group, hour), count) in written {
+            *stillness.births.entry(group).or_default().entry(hour).or_default() += count / REUSED;
         }
-        stillness.forget_owned(files);
+        stillness.forget_owned(fs, files);
         stillness
+    }
+
+    /// Notes when an inode tells that blocks may have been given out: when a file was made, dead or alive, and when one was written. Where
+    /// inodes do not tell when they were made, each file that comes or goes changes its folder.
+    fn see(&mut self, inode: &Inode) {
+        let written = (inode.is_live() && inode.file_type() == S_IFREG).then_some(inode.mtime);
+        let made = inode.crtime.or((inode.is_live() && inode.is_dir()).then_some(inode.ctime));
+        self.last_change = self.last_change.max(written.max(made).unwrap_or_default());
     }
 
     /// Counts which inodes of a group took a number that was free again. Free numbers are given out from the lowest on
     /// (`find_next_zero_bit` in `ext3_new_inode`), so whoever is younger than one with a higher number came into a place that had been
     /// left. `born` are the times in the order of the numbers.
-    fn count_births(&mut self, born: &[Time]) {
+    fn count_births(&mut self, group: u64, born: &[Time]) {
+        let births = self.births.entry(group).or_default();
         let mut earliest = None::<Time>;
         for time in born.iter().rev() {
             if earliest.is_some_and(|earliest| earliest < *time) {
-                *self.births.entry(time.seconds / HOUR).or_default() += 1;
+                *births.entry(time.seconds / HOUR).or_default() += 1;
             }
             earliest = Some(earliest.map_or(*time, |earliest| earliest.min(*time)));
         }
     }
 
     /// Counts the files anew that left no trace.
-    pub fn forget_owned(&mut self, files: &[LostFile]) {
-        let unseen = files.iter().filter(|file| !file.has_trace() && file.kind != Kind::Symlink);
-        self.deaths = unseen.filter_map(|file| Some(file.span.ended.or(file.deleted)?.seconds)).collect();
-        self.deaths.sort_unstable();
+    pub fn forget_owned(&mut self, fs: &Filesystem, files: &[LostFile]) {
+        let per_group = fs.geometry().superblock.inodes_per_group.max(1);
+        self.deaths.clear();
+        for file in files.iter().filter(|file| !file.has_trace() && file.kind != Kind::Symlink) {
+            if let (Some(ino), Some(ended)) = (file.ino, file.span.ended.or(file.deleted)) {
+                self.deaths.entry(u64::from((ino.0.max(1) - 1) / per_group)).or_default().push(ended.seconds);
+            }
+        }
+        self.deaths.values_mut().for_each(|times| times.sort_unstable());
     }
 
-    /// What the time since a file was lost can have done to its blocks.
-    pub fn since(&self, fs: &Filesystem, file: &LostFile) -> Since {
-        let ended = file.span.ended.map(|time| time.seconds);
-        if ended.is_some_and(|ended| self.last_change <= ended) {
+    /// What the time since a file was lost can have done to its blocks. `blocks_in` tells how many it has in a group. Files with indirect
+    /// blocks leave these behind; small ones the old driver puts into the group of their inode (`ext3_find_near`, fs/ext3/inode.c), the ext4
+    /// driver anywhere (`ext4_mb_group_or_file`, fs/ext4/mballoc.c).
+    pub fn since(&self, fs: &Filesystem, file: &LostFile, blocks_in: &dyn Fn(u64) -> u64) -> Since {
+        if file.span.covered || file.span.ended.is_some_and(|ended| self.last_change <= ended) {
             return Since::Quiet;
         }
-        let deaths = self.deaths.len() - ended.map_or(0, |ended| self.deaths.partition_point(|time| *time <= ended));
-        let births: usize = self.births.range(ended.map_or(i64::MIN, |ended| ended / HOUR)..).map(|(_, count)| count).sum();
-        // A file that left no indirect block behind, neither in use nor free, had no more than the direct blocks.
-        let unseen = deaths + births;
-        let most = unseen as u64 * indirect::DIRECT;
-        let blocks = file.size.div_ceil(fs.block_size());
-        let few = most * 100 <= blocks;
-        match fs.journal().keeps_most_since(file.span.last) || few || unseen == 0 {
-            true => Since::Likely,
-            false => Since::Doubtful,
+        if fs.journal().keeps_most_since(file.span.last) {
+            return Since::Likely(vec![]);
         }
+        let ended = file.span.ended.map(|time| time.seconds);
+        let unseen = |group: u64| {
+            let deaths =
+                self.deaths.get(&group).map_or(0, |times| times.len() - ended.map_or(0, |ended| times.partition_point(|at| *at <= ended)));
+            let from = ended.map_or(i64::MIN, |ended| ended / HOUR);
+            let births: usize = self.births.get(&group).map_or(0, |births| births.range(from..).map(|(_, count)| count).sum());
+            (deaths + births) as u64
+        };
+        let touched: BTreeSet<u64> = self.deaths.keys().chain(self.births.keys()).copied().collect();
+        // A file that left no indirect block behind had no more than the direct blocks.
+        let many = |unseen: u64, blocks: u64| unseen * indirect::DIRECT * 100 > blocks;
+        let own = (0..fs.geometry().superblock.groups()).filter(|group| blocks_in(*group) > 0);
+        let doubtful: Vec<u64> = match fs.journal().is_of_old_driver() {
+            true => own.filter(|group| touched.contains(group) && many(unseen(*group), blocks_in(*group))).collect(),
+            false => {
+                let own: Vec<u64> = own.collect();
+                let all = touched.into_iter().map(unseen).sum();
+                if many(all, own.iter().map(|group| blocks_in(*group)).sum()) { own } else { vec![] }
+            }
+        };
+        Since::Likely(doubtful)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::chain::{Cache, Chain, Claims};
 use super::fate::Fate;
-use super::file::Pointer;
+use super::file::{Mapping, Pointer};
 use super::placed::{Placed, PlacedTable};
 use crate::format::indirect;
 use crate::journal::Copy;
@@ -63,6 +63,11 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         table
     }
 
+    /// Whether the inode was seen before its truncate began, so that what it lacks it did not have.
+    pub(super) fn is_certain(&self) -> bool {
+        matches!(self.file.mapping, Mapping::Indirect { certain: true, .. })
+    }
+
     /// The pointers of an indirect block that was found without an inode.
     fn placed_table(&self, found: &PlacedTable, placed: &Placed) -> Table {
         let per = self.fs.pointers_per_block() as usize;
@@ -100,7 +105,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
                 continue;
             }
             // The last state before the loss, unless a truncate had begun in it or later states are missing.
-            if copy.moment < span.freed && (copy.moment >= span.last || fs.journal().covers_since(copy.moment)) {
+            if self.is_certain() && copy.moment < span.freed && (copy.moment >= span.last || fs.journal().covers_since(copy.moment)) {
                 absent = HOLE;
             }
             seen = true;

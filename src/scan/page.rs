@@ -45,7 +45,8 @@ pub struct Page {
     pub begin: u32,
     /// Index after the last.
     pub end: u32,
-    /// Where a pointer is not the block after the one before it.
+    /// Where a pointer is neither the block after the one before it nor as far from it as they are apart in the file (the ext4 driver leaves
+    /// room for the holes of a sparse file).
     pub breaks: u32,
     /// Its pointers stand too wide apart to be those of data.
     pub scattered: bool,
@@ -96,13 +97,16 @@ pub fn examine(bytes: &[u8], block: Block, fs: &Filesystem, scratch: &mut Vec<(u
         return Finding::Other;
     }
     scratch.clear();
-    let (mut end, mut count) = (begin, 0u32);
+    let (mut end, mut count, mut breaks, mut before) = (begin, 0u32, 0u32, (first, begin));
     for (raw, at) in words[begin..].iter().zip(begin..) {
         let pointer = word(raw);
         if pointer == 0 {
             continue;
         }
         (end, count) = (at + 1, count + 1);
+        let step = pointer.wrapping_sub(before.0);
+        breaks += u32::from(step > 1 && step as usize != at - before.1);
+        before = (pointer, at);
         match scratch.last_mut() {
             Some((start, length)) if start.checked_add(*length) == Some(pointer) => *length += 1,
             Some(_) if u64::from(pointer) >= blocks => return Finding::Other,
@@ -119,7 +123,7 @@ pub fn examine(bytes: &[u8], block: Block, fs: &Filesystem, scratch: &mut Vec<(u
         count,
         begin: begin as u32,
         end: end as u32,
-        breaks: scratch.len() as u32 - 1,
+        breaks,
         scattered: !bits_per_pointer_fit(scratch, count, blocks),
     };
     let fit = possible(scratch, block, fs) && !is_known(bytes) && !is_wide(words);

@@ -17,9 +17,10 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Folder for images: in memory where there is room, so that tests do not wait for a disk. Shared by all tests of a run.
+/// Folder for images, some 20 GB. Shared by all tests, and by the next run.
 pub fn folder() -> PathBuf {
-    let folder = std::env::var_os("UNDELFS_TEST_IMAGES").map_or_else(|| PathBuf::from("/dev/shm/undelfs-test-images"), PathBuf::from);
+    let folder =
+        std::env::var_os("UNDELFS_TEST_IMAGES").map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("images"), PathBuf::from);
     std::fs::create_dir_all(&folder)
         .unwrap_or_else(|e| panic!("{}: {e}; set UNDELFS_TEST_IMAGES to a folder with 18 GB of room", folder.display()));
     folder

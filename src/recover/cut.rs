@@ -1,0 +1,110 @@
+//! Files in use that lost their end: the INDs behind the cut are free, and named by nobody, but begin where the file's own blocks end.
+
+use super::chains::Draft;
+use super::file::{Loss, LostFile, Mapping, Pointer, Span};
+use super::inodes::Inodes;
+use crate::forest::Chain;
+use crate::format::indirect;
+use crate::format::inode::{Inode, S_IFREG};
+use crate::fs::Filesystem;
+use crate::run::Evidence;
+use crate::scan::Survey;
+use crate::units::{Block, FileBlock, Ino, Moment};
+use roaring::RoaringTreemap;
+use std::collections::HashMap;
+
+/// A file in use whose content was written after it was made, and which has indirect blocks.
+struct Stump {
+    ino: Ino,
+    inode: Inode,
+    /// File blocks that it has.
+    length: u64,
+    /// Its last block.
+    last: Block,
+}
+
+/// A chain that goes on where a file in use ends.
+pub struct Cut {
+    /// The inode.
+    pub ino: Ino,
+    /// As it is today.
+    pub inode: Inode,
+    /// Index of the chain.
+    pub chain: usize,
+    /// The file block at which the chain's first IND begins.
+    first: FileBlock,
+    /// File blocks that the file has today.
+    length: u64,
+}
+
+/// Finds, for chains that have no place of their own in a file, the file in use whose end they are. `spare` are free blocks with content
+/// that nothing claims.
+pub fn find(fs: &Filesystem, survey: &Survey, chains: &[Chain], spare: &RoaringTreemap) -> Vec<Cut> {
+    let loose = |chain: &&Chain| chain.tables.iter().all(|table| table.level == 1);
+    if !chains.iter().any(|chain| loose(&chain)) {
+        return vec![];
+    }
+    let mut stumps = vec![];
+    Inodes::each_live(fs, &mut |ino, inode| {
+        let written_since = inode.crtime.is_none_or(|crtime| inode.mtime > crtime);
+        let length = inode.size.div_ceil(fs.block_size());
+        if inode.file_type() == S_IFREG && inode.block[12] != 0 && written_since && length > indirect::DIRECT {
+            if let Some(last) = fs.current_block(&inode.pointers(), FileBlock(length - 1)) {
+                stumps.push(Stump { ino, inode, length, last });
+            }
+        }
+    });
+    let mut found: Vec<Cut> = vec![];
+    for (at, chain) in chains.iter().enumerate().filter(|(_, chain)| loose(chain)) {
+        let mut fitting = stumps.iter().filter_map(|stump| Some((stump, goes_on(fs, survey, chain, stump, spare)?)));
+        // What several fit equally well is nobody's.
+        if let (Some((stump, first)), None) = (fitting.next(), fitting.next()) {
+            found.push(Cut { ino: stump.ino, inode: stump.inode.clone(), chain: at, first, length: stump.length });
+        }
+    }
+    found
+}
+
+/// The file block at which the chain's first IND begins if the chain goes on where the file ends: behind exactly as many spare blocks as
+/// are missing, the first of which directly follows the file's last block.
+fn goes_on(fs: &Filesystem, survey: &Survey, chain: &Chain, stump: &Stump, spare: &RoaringTreemap) -> Option<FileBlock> {
+    let page = survey.pages.get(chain.tables.first()?.page)?;
+    let first = indirect::DIRECT + (stump.length - indirect::DIRECT).next_multiple_of(fs.pointers_per_block());
+    let missing = first - stump.length + u64::from(page.begin);
+    let (from, to) = (stump.last.get() + 1, page.first.get());
+    let follows = if missing == 0 { from == to } else { from < to && spare.contains(from) };
+    (follows && spare.range_cardinality(from..to.max(from)) == missing).then_some(FileBlock(first))
+}
+
+impl Cut {
+    /// The file as it was before it was cut.
+    pub fn file(&self, draft: &Draft, paths: &HashMap<Ino, Vec<u8>>) -> LostFile {
+        let chain = draft.file(&[]);
+        let mut placed = draft.placed();
+        placed.shift(self.first.0 - indirect::DIRECT);
+        let pointer = |block: Block| Pointer { block, evidence: Evidence::Chain, since: Moment::NOW };
+        let pointers = Box::new(self.inode.pointers().map(|block| block.map(pointer)));
+        LostFile {
+            ino: Some(self.ino),
+            generation: Some(self.inode.generation),
+            mode: self.inode.mode & 0o7777,
+            links: self.inode.links,
+            uid: self.inode.uid,
+            gid: self.inode.gid,
+            atime: self.inode.atime,
+            mtime: self.inode.mtime,
+            ctime: self.inode.ctime,
+            deleted: Some(self.inode.mtime),
+            loss: Loss::Truncated,
+            span: Span {
+                ended: Some(self.inode.mtime),
+                successor: Some(Box::new(self.inode.pointers())),
+                cut: self.length,
+                ..chain.span.clone()
+            },
+            mapping: Mapping::Indirect { pointers, certain: false, placed: Some(Box::new(placed)) },
+            paths: paths.get(&self.ino).cloned().into_iter().collect(),
+            ..chain
+        }
+    }
+}
