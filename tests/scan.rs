@@ -254,6 +254,16 @@ fn a_killed_scan_goes_on_where_it_was() {
 }
 
 #[test]
+fn other_programs_are_told_how_far_it_is() {
+    let place = Place::new();
+    let ran = place.run("scan", &["--progress", "json"]);
+    let lines: Vec<serde_json::Value> = ran.err.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(!lines.is_empty() && lines.iter().all(|line| line["progress"] == "looking through free blocks" && line["unit"] == "bytes"));
+    let last = lines.last().expect("a line");
+    assert!(last["done"] == last["total"] && last["found"] == 39, "{last}");
+}
+
+#[test]
 fn without_a_place_for_it_work_goes_on() {
     let place = Place::new();
     let expected = place.truth();

@@ -7,7 +7,7 @@
 //! # What it vouches for
 //!
 //! A catalog holds what stands in free blocks, group by group. It counts only as long as the image is what it was when the catalog was made:
-//! see [`identity`](mod@identity). Of an image file any change is noticed by its inode's change time. A device has none, but every mount
+//! see `identity`. Of an image file any change is noticed by its inode's change time. A device has none, but every mount
 //! changes superblock or journal, and beside each group stands a checksum of its block bitmap: where that differs, the group is looked
 //! through again. What comes from the journal is cheap to find and is not kept.
 //!
@@ -186,7 +186,7 @@ struct Refused {
 fn open_store(fs: &Filesystem, place: &Place, options: &ImageOptions) -> std::result::Result<(Store, BTreeMap<u64, Part>), Refused> {
     let (path, named) = match place {
         Place::File(path) => (path.clone(), true),
-        _ => (in_cache(fs).ok_or_else(|| failed("no catalog: neither XDG_CACHE_HOME nor HOME is set".into(), false))?, false),
+        _ => (in_cache(fs, options).ok_or_else(|| failed("no catalog: neither XDG_CACHE_HOME nor HOME is set".into(), false))?, false),
     };
     let name = path.display();
     let broken = |why: &dyn fmt::Display| failed(format!("catalog {name}: {why}"), false);
@@ -214,12 +214,14 @@ fn failed(text: String, must: bool) -> Refused {
 }
 
 /// The place among the user's caches, by the XDG Base Directory Specification.
-fn in_cache(fs: &Filesystem) -> Option<PathBuf> {
+fn in_cache(fs: &Filesystem, options: &ImageOptions) -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
     let image = fs.image();
-    // Copies of an image share its UUID.
-    let path = image.path().canonicalize().unwrap_or_else(|_| image.path().to_owned());
-    let place = crc32c::crc32c_append(crc32c::crc32c(path.as_os_str().as_bytes()), &image.base().to_le_bytes());
+    // Copies of an image share its UUID; with a mapfile, it has other blocks that cannot be read.
+    let paths =
+        [Some(image.path()), options.mapfile.as_deref()].map(|path| path.map(|path| path.canonicalize().unwrap_or(path.to_owned())));
+    let checksum = |crc, path: &PathBuf| crc32c::crc32c_append(crc, path.as_os_str().as_bytes());
+    let place = paths.iter().flatten().fold(crc32c::crc32c(&image.base().to_le_bytes()), checksum);
     Some(caches.join("undelfs").join(format!("{}-{place:08x}.sqlite", uuid(fs.geometry().superblock.uuid))))
 }

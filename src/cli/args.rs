@@ -34,6 +34,9 @@ pub struct Global {
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
     pub color: Color,
+    /// How to say how far it is: as suits the standard error, or one JSON object a line for other programs
+    #[arg(long, global = true, value_name = "HOW", default_value = "auto", hide_default_value = true)]
+    pub progress: HowFar,
     /// Append messages to FILE, with their time, instead of writing them to the standard error
     #[arg(long, global = true, value_name = "FILE")]
     pub log: Option<PathBuf>,
@@ -44,6 +47,14 @@ pub enum Color {
     Auto,
     Always,
     Never,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HowFar {
+    /// A bar on a terminal, else a line every 30 seconds
+    Auto,
+    /// {"progress":WHAT,"done":N,"total":N|null,"unit":"bytes"|null,"found":N|null}
+    Json,
 }
 
 #[derive(Subcommand, Debug)]

@@ -94,14 +94,13 @@ fn sweep_group(fs: &Filesystem, group: u64, tally: &Tally, progress: &dyn Progre
     let Some(bitmap) = fs.block_bitmap(group) else { return part };
     let sb = &fs.geometry().superblock;
     let count = sb.blocks_per_group.min(sb.blocks.saturating_sub(sb.group_start(group)));
-    part.free = (0..count).filter(|bit| !test_bit(&bitmap, *bit as usize)).count() as u64;
+    part.free = free_in(&bitmap, count);
     let chunks = if was_never_used(fs, group) { vec![] } else { chunks(fs, group, count, &bitmap) };
     let is_cold = is_cold(fs, group, &chunks);
-    let free_in = |chunk: &Range<u64>| chunk.clone().filter(|at| !test_bit(&bitmap, *at as usize)).count() as u64;
     let looked_at = AtomicU64::new(0);
     let judge = |(index, chunk): (usize, Range<u64>)| {
         let found = sweep_chunk(fs, group, &bitmap, &chunk);
-        let free = free_in(&chunk);
+        let free = chunk.filter(|at| !test_bit(&bitmap, *at as usize)).count() as u64;
         looked_at.fetch_add(free, Ordering::Relaxed);
         tally.blocks.fetch_add(free, Ordering::Relaxed);
         tally.pages.fetch_add(found.pages.len() as u64, Ordering::Relaxed);
@@ -124,6 +123,13 @@ fn sweep_group(fs: &Filesystem, group: u64, tally: &Tally, progress: &dyn Progre
     tally.blocks.fetch_add(part.free - looked_at.into_inner().min(part.free), Ordering::Relaxed);
     tally.tell(fs, progress);
     part
+}
+
+/// How many of the first `count` bits are not set.
+fn free_in(bitmap: &[u8], count: u64) -> u64 {
+    let whole = &bitmap[..bitmap.len().min((count / 8) as usize)];
+    let rest = (count / 8 * 8..count).filter(|bit| !test_bit(bitmap, *bit as usize)).count();
+    whole.iter().map(|byte| u64::from(byte.count_zeros())).sum::<u64>() + rest as u64
 }
 
 /// The stretches of a group that are to be read, counted from its start: each begins and ends with a free block.
@@ -219,4 +225,31 @@ fn is_blank(bytes: &[u8]) -> bool {
     const ZEROS: [u8; 1024] = [0; 1024];
     let (head, rest) = bytes.split_at(bytes.len().min(16));
     head == &ZEROS[..head.len()] && rest.chunks(ZEROS.len()).all(|piece| piece == &ZEROS[..piece.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_bits() {
+        for (bitmap, count, free) in
+            [(&[0u8, 0][..], 16, 16), (&[0xff, 0b1010_0000], 16, 6), (&[0, 0b1111_0101], 12, 10), (&[0], 16, 8), (&[], 9, 0)]
+        {
+            assert_eq!(free_in(bitmap, count), free, "{bitmap:?}");
+        }
+    }
+
+    #[test]
+    fn blanks() {
+        for length in [1024, 4096, 65536] {
+            let mut bytes = vec![0; length];
+            assert!(is_blank(&bytes));
+            for at in [0, 15, 16, 1023, length - 1] {
+                bytes[at] = 1;
+                assert!(!is_blank(&bytes), "{length} {at}");
+                bytes[at] = 0;
+            }
+        }
+    }
 }
