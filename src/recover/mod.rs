@@ -107,7 +107,7 @@ impl Recovery {
         };
         let mut known = Known::new(&survey);
         let (verdicts, claimed) = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |seen| known.see(seen), progress);
-        let known = known.pages;
+        let known = known.places();
         let mut recovery = Recovery {
             fs,
             reuse,
@@ -122,6 +122,7 @@ impl Recovery {
         let paths = names::paths(&recovery, &inodes, progress);
         recovery.files.iter_mut().zip(paths).for_each(|(file, paths)| file.paths = paths);
         progress.step("joining chains", 0, 0);
+        drop(inodes);
         Rebuild { survey: &survey, known, stillness, hints: &options.hints, progress, ends: HashMap::new() }.run(&mut recovery);
         recovery.remarks.iter().for_each(|line| log::warn!("{line}"));
         recovery.finish();

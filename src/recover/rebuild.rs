@@ -24,8 +24,16 @@ type Place = (usize, u8, FileBlock);
 pub struct Known<'a> {
     survey: &'a Survey,
     by_block: HashMap<Block, Vec<usize>>,
-    /// The pages, by their index in the survey. The newest file counts.
-    pub pages: HashMap<usize, Place>,
+    found: Places,
+}
+
+/// Where known files have their indirect blocks.
+#[derive(Default)]
+pub struct Places {
+    /// Pages, by their index in the survey. The newest file counts.
+    pages: HashMap<usize, Place>,
+    /// Places where a file's pointers are known, wherever from.
+    filled: HashSet<Place>,
 }
 
 impl<'a> Known<'a> {
@@ -35,16 +43,25 @@ impl<'a> Known<'a> {
         for (at, page) in survey.pages.iter().enumerate() {
             by_block.entry(page.block).or_default().push(at);
         }
-        Known { survey, by_block, pages: HashMap::new() }
+        Known { survey, by_block, found: Places::default() }
+    }
+
+    /// What was noted.
+    pub fn places(self) -> Places {
+        self.found
     }
 
     /// Notes the pages that say what a file's indirect block says.
     pub fn see(&mut self, seen: &Seen) {
+        let place = (seen.file, seen.level, seen.first);
+        if seen.table.entries.iter().any(Option::is_some) {
+            self.found.filled.insert(place);
+        }
         for at in self.by_block.get(&seen.block).into_iter().flatten() {
             let page = &self.survey.pages[*at];
             let entry = |index: u32| seen.table.entries.get(index as usize).copied().flatten().map(|pointer| pointer.block);
             if entry(page.begin) == Some(page.first) || entry(page.end - 1) == Some(page.last) {
-                self.pages.entry(*at).or_insert((seen.file, seen.level, seen.first));
+                self.found.pages.entry(*at).or_insert(place);
             }
         }
     }
@@ -54,8 +71,8 @@ impl<'a> Known<'a> {
 pub struct Rebuild<'a> {
     /// What is free, and which pages are in it.
     pub survey: &'a Survey,
-    /// The pages of known files.
-    pub known: HashMap<usize, Place>,
+    /// What is known of files by their inodes.
+    pub known: Places,
     /// Tells what free blocks are worth.
     pub stillness: Stillness,
     /// What the user knows.
@@ -103,9 +120,14 @@ impl Rebuild<'_> {
     fn extend(&self, recovery: &mut Recovery, chains: &mut Vec<Chain>) -> HashSet<usize> {
         let mut torn = HashSet::new();
         chains.retain(|chain| {
-            let Some(file) = chain.tables.iter().find_map(|table| self.known.get(&table.page)).map(|(file, ..)| *file) else { return true };
-            let unknown: Vec<&Table> = chain.tables.iter().filter(|table| !self.known.contains_key(&table.page)).collect();
-            let agrees = |table: &Table| self.known.get(&table.page).is_none_or(|known| *known == (file, table.level, table.first));
+            let Some(file) = chain.tables.iter().find_map(|table| self.known.pages.get(&table.page)).map(|(file, ..)| *file) else {
+                return true;
+            };
+            let unknown: Vec<&Table> = chain.tables.iter().filter(|table| !self.known.pages.contains_key(&table.page)).collect();
+            let agrees = |table: &Table| {
+                let place = (file, table.level, table.first);
+                self.known.pages.get(&table.page).map_or(!self.known.filled.contains(&place), |known| *known == place)
+            };
             match chain.tables.iter().all(agrees) {
                 true if !unknown.is_empty() => self.extend_file(recovery, file, chain, &unknown),
                 true => {}
