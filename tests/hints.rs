@@ -1,0 +1,58 @@
+//! What the user knows of a lost file: put to the chain that it fits, and not obeyed where the evidence says otherwise.
+
+mod common;
+
+use common::{image, truth};
+use undelfs::image::ImageOptions;
+use undelfs::recover::{Hint, OpenOptions, Recovery, SizeFrom, Time};
+
+fn with(name: &str, hints: &[Hint]) -> Recovery {
+    let options = OpenOptions { hints: hints.to_vec(), ..OpenOptions::new(ImageOptions::new(image(name, &[]))) };
+    Recovery::open(&options, &()).expect("the image opens")
+}
+
+fn hint(path: &str, size: Option<u64>) -> Hint {
+    Hint { path: Some(path.as_bytes().to_vec()), size, ..Hint::default() }
+}
+
+/// Four files were lost together, of which nothing but their chains is left: each hint finds its own by its size.
+#[test]
+fn sizes_tell_chains_apart() {
+    let (truth, _) = truth::read(&image("four", &[]));
+    let hints: Vec<Hint> = truth.lost.iter().map(|life| hint(&life.path, Some(life.size))).collect();
+    let recovery = with("four", &hints);
+    assert_eq!(recovery.remarks(), [""; 0]);
+    for life in &truth.lost {
+        let named = |file: &&undelfs::recover::LostFile| file.paths == [life.path.as_bytes()];
+        let found: Vec<_> = recovery.files().iter().filter(named).collect();
+        let [file] = found[..] else { panic!("{}: {} files", life.path, found.len()) };
+        assert_eq!((file.size, file.size_from), (life.size, SizeFrom::Hint), "{}", life.path);
+        assert_eq!(file.tally.missing(), 0, "{}: whole", life.path);
+    }
+}
+
+#[test]
+fn what_contradicts_the_evidence_is_not_obeyed() {
+    let (truth, _) = truth::read(&image("wrapped", &[]));
+    let life = &truth.lost[0];
+    let day = |seconds: i64| Time { seconds, nanos: 0 };
+    let long_ago = Hint { deleted: Some((day(0), day(86_399))), ..hint("/was.MYD", None) };
+    for (hint, why) in [(hint("/was.MYD", Some(life.size - 5_000_000)), "pointers name blocks"), (long_ago, "it was lost")] {
+        let recovery = with("wrapped", &[hint]);
+        let [remark] = recovery.remarks() else { panic!("{:?}", recovery.remarks()) };
+        assert!(remark.contains("path=/was.MYD") && remark.contains("not obeyed") && remark.contains(why), "{remark}");
+        let file = &recovery.files()[0];
+        assert!(file.paths.is_empty() && file.size == life.size, "{:?} {}", file.paths, file.size);
+    }
+    let recovery = with("wrapped", &[hint("/mysql/lost.MYD", Some(life.size))]);
+    assert_eq!(recovery.remarks(), [""; 0]);
+    assert_eq!(recovery.files()[0].paths, [b"/mysql/lost.MYD"]);
+}
+
+/// Without size nothing tells the four apart.
+#[test]
+fn what_fits_several_is_said() {
+    let recovery = with("four", &[hint("/srv/a.MYD", None)]);
+    assert!(recovery.remarks()[0].contains("several chains fit it equally well"), "{:?}", recovery.remarks());
+    assert!(recovery.files().iter().all(|file| file.paths.is_empty()));
+}
