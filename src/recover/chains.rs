@@ -12,6 +12,7 @@ use crate::scan::page::{Page, Source};
 use crate::units::{Block, FileBlock, Moment};
 use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 /// How far below a file's first known block the direct blocks before it are looked for, in blocks: with the ext4 driver a first small
 /// write stood up to 102 blocks before the rest in what was measured, with the old one 83.
@@ -125,7 +126,7 @@ impl Draft<'_> {
             zeroed: vec![],
             paths: vec![],
             tally: Tally::default(),
-            orphan: self.chain.top(self.survey).map(|page| Orphan { top: page.block, candidates: vec![] }),
+            orphan: self.chain.top(self.survey).map(|page| Orphan { top: page.block, candidates: Arc::default() }),
         }
     }
 

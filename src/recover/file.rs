@@ -5,6 +5,7 @@ use crate::run::Evidence;
 pub use crate::units::Time;
 use crate::units::{Block, Generation, Ino, Moment};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// Index of a lost file in [`crate::recover::Recovery::files`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -186,8 +187,9 @@ pub struct LostFile {
 pub struct Orphan {
     /// Its topmost indirect block that is left: what it is named by.
     pub top: Block,
-    /// Inodes that may have been its own, where more than one fits equally; empty where none does, or where one is its own.
-    pub candidates: Vec<Candidate>,
+    /// Inodes that may have been its own, where more than one fits equally; empty where none does, or where one is its own. Orphans for
+    /// which very many fit share all that were lost in their block group.
+    pub candidates: Arc<[Candidate]>,
 }
 
 /// An inode that may have been an orphan's.

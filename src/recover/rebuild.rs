@@ -198,31 +198,21 @@ impl Rebuild<'_> {
         });
         complete_direct(fs, &mut direct, &spare);
         let starts: Vec<Start> = drafts.iter().map(|(draft, _)| draft.start()).collect();
-        let owners = owners::find(fs, &starts, &recovery.files, &self.stillness);
-        let emptied =
-            owners.owner.iter().flatten().chain(owners.candidates.iter().flatten().take(1024)).filter_map(|claimant| match claimant {
-                Claimant::Emptied(ino, _) => Some(*ino),
-                Claimant::Dead(_) => None,
-            });
-        let emptied: HashSet<Ino> = emptied.collect();
-        let paths = if emptied.is_empty() { HashMap::new() } else { live_path(fs, &emptied) };
+        let (matches, paths) = owners::find(fs, &starts, &recovery.files, &self.stillness, &|inodes| live_path(fs, inodes));
         let path = |ino: Ino| paths.get(&ino).cloned();
         let (mut files, mut owned): (Vec<LostFile>, HashSet<usize>) = (vec![], HashSet::new());
-        for (at, (draft, credence)) in drafts.iter().enumerate() {
-            let (owner, candidates) = (&owners.owner[at], &owners.candidates[at]);
-            if *credence == Credence::WithOwner && !candidates.iter().any(Claimant::is_loser) {
+        for (((draft, credence), direct), found) in drafts.iter().zip(&direct).zip(matches) {
+            if *credence == Credence::WithOwner && !found.has_losers {
                 continue;
             }
-            let mut file = draft.file(direct[at].as_deref().unwrap_or_default());
-            if let Some(owner) = owner {
+            let mut file = draft.file(direct.as_deref().unwrap_or_default());
+            if let Some(owner) = found.owner {
                 owner.own(&mut file, &recovery.files, &path);
                 if let Claimant::Dead(at) = owner {
-                    owned.insert(*at);
+                    owned.insert(at);
                 }
             } else if let Some(orphan) = &mut file.orphan {
-                let shared = |of: &&Vec<Claimant>| of.iter().any(|one| candidates.iter().any(|other| one.is(other, &recovery.files)));
-                let sharing = owners.candidates.iter().filter(shared).count();
-                (orphan.candidates, file.span.ended) = owners::described(candidates, sharing, &recovery.files, &path);
+                (orphan.candidates, file.span.ended) = (found.candidates, found.earliest);
             }
             files.push(file);
         }
