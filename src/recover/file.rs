@@ -124,6 +124,8 @@ pub struct Span {
     pub freed_by: Moment,
     /// The moment at which the last name was removed; for a file that lives on, `freed`.
     pub unlinked: Moment,
+    /// When the file was made by the inode's own word (`i_crtime`), where that stands.
+    pub made: Option<Time>,
     /// When it ended by the inode's own word (`i_dtime`; the change time of a truncated inode), where that stands.
     pub ended: Option<Time>,
     /// What the same life of the inode maps today, if it still holds blocks.

@@ -190,10 +190,8 @@ pub fn find(
         Fit::Losers(of) | Fit::Rewritten(of) => !of.is_empty(),
     };
     // For each chain where its owner is looked for; `None` elsewhere.
-    let places: Vec<Option<u64>> = starts
-        .iter()
-        .map(|start| groups.get(&start.group).is_some_and(|group| fits_any(group, start)).then_some(start.group))
-        .collect();
+    let places: Vec<Option<u64>> =
+        starts.iter().map(|start| groups.get(&start.group).is_some_and(|group| fits_any(group, start)).then_some(start.group)).collect();
     // What is in another group says nothing of the order.
     let stray = |start: &Start| Start { ind: None, ..*start };
     for (start, place) in starts.iter().zip(&places) {
@@ -211,7 +209,8 @@ pub fn find(
     }
     let named = groups.values().chain([&elsewhere]).filter(|group| group.rivals > 0).flat_map(|group| &group.losers);
     let named = named.map(|(_, claimant)| claimant).chain(matches.iter().filter_map(|found| found.owner.as_ref()));
-    let emptied: HashSet<Ino> = named.filter_map(|claimant| matches!(claimant, Claimant::Emptied(..)).then(|| claimant.ino(files))).collect();
+    let emptied: HashSet<Ino> =
+        named.filter_map(|claimant| matches!(claimant, Claimant::Emptied(..)).then(|| claimant.ino(files))).collect();
     let paths = if emptied.is_empty() { HashMap::new() } else { path(&emptied) };
     let tell = |claimant: &Claimant| claimant.describe(files, &|ino| paths.get(&ino).cloned());
     for ((start, place), found) in starts.iter().zip(&places).zip(&mut matches).filter(|(_, found)| found.owner.is_none()) {
@@ -264,11 +263,11 @@ impl Claimant {
         match self {
             Claimant::Dead(at) => {
                 let file = &files[*at];
-                let unlinked = file.span.unlinked;
+                let (unlinked, made) = (file.span.unlinked, file.span.made);
                 let mapping = std::mem::replace(&mut chain.mapping, file.mapping.clone());
                 let (size, size_from) = (chain.size, chain.size_from);
                 let orphan = chain.orphan.take();
-                *chain = LostFile { mapping, size, size_from, orphan, span: Span { unlinked, ended: when, ..span }, ..file.clone() };
+                *chain = LostFile { mapping, size, size_from, orphan, span: Span { unlinked, made, ended: when, ..span }, ..file.clone() };
             }
             Claimant::Emptied(ino, inode) => {
                 chain.ino = Some(*ino);
@@ -279,7 +278,7 @@ impl Claimant {
                 chain.loss = Loss::Truncated;
                 chain.paths = path(*ino).into_iter().collect();
                 let successor = (inode.size > 0).then(|| Box::new(inode.pointers()));
-                chain.span = Span { ended: when, cut: 0, successor, ..span };
+                chain.span = Span { made: inode.crtime, ended: when, cut: 0, successor, ..span };
             }
         }
     }

@@ -95,7 +95,8 @@ impl Rebuild<'_> {
             chains.extend(forest::grow(&recovery.fs, self.survey, &rest, &spare));
         }
         self.add_cut(recovery, &mut chains, &spare);
-        self.add(recovery, &chains, &claimed);
+        let lost = self.add(recovery, &chains, &claimed);
+        self.stillness.weigh(&recovery.fs, &(&claimed | lost));
         sort(&mut recovery.files);
         let mut doubted = self.settle(recovery);
         let block_size = recovery.block_size();
@@ -178,20 +179,30 @@ impl Rebuild<'_> {
         });
     }
 
-    /// Makes lost files of chains, each with its owner where there is one.
-    fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) {
+    /// Makes lost files of chains, each with its owner where there is one. Returns the blocks that those name.
+    fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) -> RoaringTreemap {
         let fs = &recovery.fs;
         let drafts = chains.iter().map(|chain| Draft { fs, survey: self.survey, chain });
-        let drafts: Vec<(Draft, Credence)> = drafts
+        let mut drafts: Vec<(Draft, Credence)> = drafts
             .map(|draft| (draft.credence(), draft))
             .filter(|(credence, _)| *credence != Credence::None)
             .map(|(c, d)| (d, c))
             .collect();
+        let mut named = RoaringTreemap::new();
         if drafts.is_empty() {
-            return;
+            return named;
         }
+        let mut contested = RoaringTreemap::new();
+        for (draft, _) in &drafts {
+            let blocks = draft.blocks();
+            contested |= &blocks & &named;
+            contested |= &blocks & claimed;
+            named |= blocks;
+        }
+        // Tables of integers, as of the letters of an alphabet, lie anywhere, and name what belongs to others.
+        drafts.retain(|(draft, _)| !draft.is_far_from_data() || draft.blocks().is_disjoint(&contested));
         let mut spare = &self.survey.written - claimed;
-        drafts.iter().for_each(|(draft, _)| spare -= draft.blocks());
+        spare -= &named;
         let mut direct: Vec<Option<Vec<Block>>> = drafts.iter().map(|(draft, _)| draft.blocks_before(&spare)).collect();
         direct.iter().flatten().flatten().for_each(|block| {
             spare.remove(block.get());
@@ -222,5 +233,6 @@ impl Rebuild<'_> {
             !owned.contains(&(at - 1))
         });
         recovery.files.append(&mut files);
+        named
     }
 }

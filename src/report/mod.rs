@@ -405,6 +405,7 @@ pub(crate) mod tests {
                 freed: Moment::NOW,
                 freed_by: Moment::NOW,
                 unlinked: Moment::NOW,
+                made: None,
                 ended: None,
                 successor: None,
                 cut: 0,
