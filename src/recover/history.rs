@@ -227,6 +227,14 @@ pub fn losses(fs: &Filesystem, life: &Life) -> Vec<LostFile> {
     lost
 }
 
+/// What truncates to `cuts` wrote zeros over in a file of `size` bytes: of each block the part behind its first cut, sorted.
+fn zeroed(mut cuts: Vec<u64>, size: u64, block_size: u64) -> Vec<(u64, u64)> {
+    cuts.retain(|cut| *cut < size && cut % block_size != 0);
+    cuts.sort_unstable();
+    cuts.dedup_by_key(|cut| *cut / block_size);
+    cuts.into_iter().map(|cut| (cut, cut.next_multiple_of(block_size).min(size) - cut)).collect()
+}
+
 /// How an epoch ended.
 struct Ending {
     deleted: bool,
@@ -255,8 +263,7 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
     let largest = indirect::max_file_blocks(fs.pointers_per_block()).saturating_mul(block_size);
     let size = inode.size.min(largest);
     let size_from = if inode.size == 0 && pointers.iter().any(Option::is_some) { SizeFrom::Chain } else { SizeFrom::Inode };
-    let zeroed = epoch.cuts.iter().filter(|cut| **cut < size && **cut % block_size != 0);
-    let zeroed = zeroed.map(|cut| (*cut, cut.next_multiple_of(block_size).min(size) - cut)).collect();
+    let zeroed = zeroed(epoch.cuts.clone(), size, block_size);
     let blocks = if inode.flags & FLAG_HUGE_FILE != 0 { inode.blocks } else { inode.blocks * 512 / block_size };
     LostFile {
         ino: Some(life.ino),
@@ -304,6 +311,11 @@ mod tests {
         let lives = lives(Ino(12), copies);
         let spans: Vec<_> = lives.iter().map(|l| (l.generation.0, l.born.0, l.died.map(|d| d.0))).collect();
         assert_eq!(spans, [(7, 0, Some(2)), (7, 2, Some(5)), (8, 5, None)]);
+    }
+
+    #[test]
+    fn blocks_are_zeroed_once() {
+        assert_eq!(zeroed(vec![9000, 6000, 5000, 4096, 20000], 10000, 4096), [(5000, 3192), (9000, 1000)]);
     }
 
     #[test]
