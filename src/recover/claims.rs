@@ -2,7 +2,7 @@
 //! the other's were free before. Counts on the way what of each file is there.
 
 use super::Progress;
-use super::chain::{Cache, Chain, Claims, Piece, Since};
+use super::chain::{Cache, Chain, Claims, Piece, Since, Spot};
 use super::file::{LostFile, Mapping, SizeFrom, Tally};
 use super::reuse::Reuse;
 use super::stillness::Stillness;
@@ -29,20 +29,28 @@ pub struct Verdict {
 struct Taken<'a> {
     seen: &'a RoaringTreemap,
     /// Tells whether a later epoch of the same life has the block at the same place, and there it stands.
-    kept: &'a dyn Fn(Block, FileBlock) -> bool,
+    kept: &'a dyn Fn(Block, Spot) -> bool,
     lost: RefCell<RoaringTreemap>,
 }
 
 impl Claims for Taken<'_> {
-    fn lost_to_newer(&self, block: Block, at: Option<FileBlock>) -> bool {
+    fn lost_to_newer(&self, block: Block, spot: Spot) -> bool {
         if self.lost.borrow().contains(block.get()) {
             return true;
         }
-        let lost = self.seen.contains(block.get()) && !at.is_some_and(|at| (self.kept)(block, at));
+        let lost = self.seen.contains(block.get()) && !(self.kept)(block, spot);
         if lost {
             self.lost.borrow_mut().insert(block.get());
         }
         lost
+    }
+
+    fn was_kept(&self, block: Block, spot: Spot) -> bool {
+        let kept = (self.kept)(block, spot);
+        if !kept {
+            self.lost.borrow_mut().insert(block.get());
+        }
+        kept
     }
 }
 
@@ -101,8 +109,16 @@ pub fn settle(
         let (done, rest) = files.split_at_mut(index);
         let file = &mut rest[0];
         let later = epochs.entry((file.ino, file.generation)).or_default();
-        let kept = |block: Block, at: FileBlock| {
-            later.iter().any(|epoch| {
+        let stayed = file.span.kept;
+        let kept = |block: Block, spot: Spot| {
+            let mut stayed = stayed;
+            // From the next epoch on, as long as no truncate took it: after that it is another's, be it in the same place.
+            let holders = later.iter().rev().take_while(|epoch| {
+                let held = spot.first().0 < stayed;
+                stayed = stayed.min(done[**epoch].span.kept);
+                held
+            });
+            holders.into_iter().any(|epoch| {
                 let (file, verdict): (&LostFile, &Verdict) = (&done[*epoch], &verdicts[*epoch]);
                 let cache = Latest::default();
                 let chain = Chain {
@@ -114,7 +130,10 @@ pub fn settle(
                     claims: &verdict.lost,
                     cache: &cache,
                 };
-                chain.run_at(at).is_some_and(|run| run.block == Some(block) && run.evidence.is_data())
+                match spot {
+                    Spot::Data(at) => chain.run_at(at).is_some_and(|run| run.block == Some(block) && run.evidence != Evidence::Overwritten),
+                    Spot::Indirect(level, first) => chain.indirect_at(level, first) == Some(block),
+                }
             })
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };

@@ -129,6 +129,16 @@ pub struct Span {
     pub successor: Option<Box<[Option<Block>; 15]>>,
     /// File blocks from here on were cut off, so that whatever the successor has there is new.
     pub cut: u64,
+    /// The moments are the inode's own word: by `freed_by` all that it lost was free.
+    pub dated: bool,
+    /// File blocks before this one it had already when the same life lost something earlier.
+    pub stayed: u64,
+    /// File blocks before this one stayed with the file when it lost the others.
+    pub kept: u64,
+    /// Until when it still had these, as far as is known: the last moment at which it was seen with the size that the loss left, or more.
+    pub kept_until: Moment,
+    /// Whether the file was written to after the loss, so that what it kept may have been changed in place.
+    pub written: bool,
     /// Filesystem blocks that the inode said it had (`i_blocks`), indirect blocks included.
     pub blocks: u64,
 }

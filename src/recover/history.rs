@@ -70,6 +70,8 @@ pub fn lives(ino: Ino, copies: Vec<InodeCopy>) -> Vec<Life> {
 /// A stretch of a life during which nothing was taken from the file.
 struct Epoch {
     first: Moment,
+    /// File blocks before this one it has from the epoch before.
+    stayed: u64,
     last: Moment,
     /// When each pointer was first seen.
     since: [Moment; 15],
@@ -77,6 +79,8 @@ struct Epoch {
     inode: Inode,
     /// The moment at which it was over, and by which all that it lost was free.
     ended: Option<(Moment, Moment)>,
+    /// File blocks before this one stayed with the file.
+    kept: u64,
     /// Smallest size that the same life had after it.
     cut: u64,
     /// The sizes that truncates cut the same life to, at its end and after it.
@@ -86,13 +90,21 @@ struct Epoch {
 }
 
 impl Epoch {
-    fn begin(copy: &InodeCopy) -> Epoch {
+    /// `before` is the epoch that `copy` ended: pointers to what it left have stood there as long as in that.
+    fn begin(copy: &InodeCopy, before: Option<&Epoch>, block_size: u64) -> Epoch {
+        let stayed = before.map_or(0, |before| before.kept);
+        let first_seen = |slot: usize| match before {
+            Some(before) if indirect::first_file_block(slot, block_size / 4) < stayed => before.since[slot],
+            _ => copy.moment,
+        };
         Epoch {
             first: copy.moment,
+            stayed: before.map_or(u64::MAX, |_| stayed),
             last: copy.moment,
-            since: [copy.moment; 15],
+            since: std::array::from_fn(first_seen),
             inode: copy.inode.clone(),
             ended: None,
+            kept: 0,
             cut: u64::MAX,
             cuts: vec![],
             freeing: false,
@@ -115,7 +127,8 @@ impl Epoch {
     }
 }
 
-fn epochs(life: &Life) -> Vec<Epoch> {
+/// `unbroken` tells whether nothing can have happened unseen between two moments.
+fn epochs(life: &Life, block_size: u64, unbroken: &dyn Fn(Moment, Moment) -> bool) -> Vec<Epoch> {
     let (mut epochs, mut size): (Vec<Epoch>, u64) = (vec![], 0);
     for copy in &life.copies {
         for past in epochs.iter_mut().filter(|epoch| epoch.ended.is_some()) {
@@ -130,10 +143,16 @@ fn epochs(life: &Life) -> Vec<Epoch> {
                 if epoch.is_over_in(&copy.inode) {
                     epoch.ended = Some((copy.moment, copy.moment));
                     epoch.cut = copy.inode.size;
+                    epoch.kept = kept(&epoch.inode, &copy.inode, block_size);
+                    if !unbroken(epoch.last, copy.moment) {
+                        // An indirect block can have lost pointers, and got others, in between.
+                        epoch.kept = epoch.kept.min(indirect::DIRECT);
+                    }
                     epoch.cuts.push(copy.inode.size);
                     epoch.freeing = copy.inode.block.iter().any(|pointer| *pointer != 0);
                     if !epoch.is_being_freed_in(&copy.inode) {
-                        epochs.push(Epoch::begin(copy));
+                        let next = Epoch::begin(copy, Some(epoch), block_size);
+                        epochs.push(next);
                     }
                 } else {
                     epoch.last = copy.moment;
@@ -155,7 +174,7 @@ fn epochs(life: &Life) -> Vec<Epoch> {
                 }
                 epoch.freeing &= copy.inode.block.iter().any(|pointer| *pointer != 0);
             }
-            _ => epochs.push(Epoch::begin(copy)),
+            _ => epochs.push(Epoch::begin(copy, None, block_size)),
         }
     }
     epochs
@@ -187,7 +206,7 @@ pub fn losses(fs: &Filesystem, life: &Life) -> Vec<LostFile> {
     let successor =
         now.filter(|inode| holds_blocks(fs, inode) && inode.block.iter().any(|p| *p != 0)).map(|inode| Box::new(inode.pointers()));
     let dead_copy = life.copies.iter().rev().find_map(|copy| deletion_time(fs, &copy.inode));
-    let mut epochs = epochs(life);
+    let mut epochs = epochs(life, fs.block_size(), &|from, to| fs.journal().is_unbroken(from, to));
     if let (Some(died), Some(last)) = (life.died, epochs.last_mut())
         && last.ended.is_none()
     {
@@ -220,11 +239,32 @@ pub fn losses(fs: &Filesystem, life: &Life) -> Vec<LostFile> {
             ended: if deleted { dead_copy } else { None },
             successor: successor.clone(),
             cut: u64::MAX,
+            dated: true,
+            kept: epoch.kept,
+            stayed: epoch.stayed,
+            kept_until: epochs.get(at + 1).map_or(Moment::PAST, |next| if next.ended.is_some() { next.last } else { life.seen }),
+            written: written_since(life, freed),
             blocks: 0,
         };
         lost.push(lost_file(fs, life, epoch, kind, Ending { deleted, when: when.or(committed), span }));
     }
     lost
+}
+
+/// How many file blocks stayed with an inode from its beginning on, when it came to be as in `after`: all before its end, and before the
+/// first pointer that is another one now.
+fn kept(before: &Inode, after: &Inode, block_size: u64) -> u64 {
+    let changed = before.block.iter().zip(after.block).position(|(before, after)| *before != 0 && *before != after);
+    let first = changed.map_or(u64::MAX, |slot| indirect::first_file_block(slot, block_size / 4));
+    first.min(after.size.div_ceil(block_size))
+}
+
+/// Whether a file was written to since a moment: that changes `i_mtime` (`file_update_time`, fs/inode.c). So does the truncate of a
+/// deletion, but that takes the last link first.
+fn written_since(life: &Life, moment: Moment) -> bool {
+    let mut since = life.copies.iter().filter(|copy| copy.moment >= moment && copy.inode.links > 0);
+    let first = since.next();
+    since.any(|copy| first.is_some_and(|first| copy.inode.mtime != first.inode.mtime))
 }
 
 /// What truncates to `cuts` wrote zeros over in a file of `size` bytes: of each block the part behind its first cut, sorted.
@@ -324,7 +364,8 @@ mod tests {
             Ino(12),
             vec![copy(1, 10, 5, 7, 1), copy(2, 20, 5, 7, 1), copy(3, 0, 0, 7, 1), copy(4, 30, 9, 7, 1), copy(6, 0, 0, 7, 0)],
         );
-        let ends: Vec<_> = epochs(&life[0]).iter().map(|e| (e.inode.size, e.ended.map(|(from, by)| (from.0, by.0)))).collect();
+        let ends: Vec<_> =
+            epochs(&life[0], 4096, &|_, _| true).iter().map(|e| (e.inode.size, e.ended.map(|(from, by)| (from.0, by.0)))).collect();
         assert_eq!(ends, [(20, Some((3, 3))), (30, Some((6, 6)))]);
     }
 }
