@@ -3,7 +3,7 @@
 
 use super::Progress;
 use super::chain::{Cache, Chain, Claims, Piece, Since, Spot};
-use super::file::{LostFile, Mapping, SizeFrom, Tally};
+use super::file::{LostFile, Mapping, SizeFrom, Tally, Zeroed};
 use super::reuse::Reuse;
 use super::stillness::Stillness;
 use super::table::Table;
@@ -185,6 +185,8 @@ fn settle_one(
         own.range_cardinality(start..fs.geometry().superblock.group_start(group + 1).max(start))
     };
     let since = stillness.since(fs, file, &in_group);
+    let stands = unzeroed(fs, &Chain { fs, reuse, file, zeros_are_holes, since: &since, claims: &taken, cache: &Latest::default() });
+    file.zeroed.iter_mut().zip(stands).for_each(|(part, stands)| part.stands = stands);
     let mut tally = Tally::default();
     {
         let cache = Latest::default();
@@ -219,14 +221,26 @@ fn content(fs: &Filesystem, block: Block) -> u64 {
     (fs.block_size() - zeros).max(1)
 }
 
+/// For each part of a file that a truncate wrote zeros over, whether these never reached the disk: something else stands there, and nothing
+/// was written behind the cut since.
+fn unzeroed<C: Claims, K: Cache>(fs: &Filesystem, chain: &Chain<'_, C, K>) -> Vec<bool> {
+    let stands = |part: &Zeroed| {
+        let run = chain.run_at(FileBlock(part.offset / fs.block_size())).filter(|run| run.evidence.is_data() && run.place == Place::Home);
+        let bytes = run.filter(|_| !part.grown).and_then(|run| fs.read_home(run.block?).ok()).unwrap_or_default();
+        let within = (part.offset % fs.block_size()) as usize;
+        bytes.get(within..within + part.length as usize).is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0))
+    };
+    chain.file.zeroed.iter().map(stands).collect()
+}
+
 /// Adds a run's bytes, cut at the file's size and less what a truncate zeroed.
 fn add(tally: &mut Tally, file: &LostFile, run: &Run, block_size: u64) {
     let start = run.file_block.0.saturating_mul(block_size);
     let end = run.end().0.saturating_mul(block_size).min(file.size);
     let mut bytes = end.saturating_sub(start);
-    for (from, length) in file.zeroed.iter().filter(|_| run.evidence.is_data() && run.place == Place::Home) {
-        let zeroed = (from + length).min(end).saturating_sub(*from.max(&start));
-        tally.bytes[Evidence::Overwritten as usize] += zeroed;
+    for part in file.zeroed.iter().filter(|_| run.evidence.is_data() && run.place == Place::Home) {
+        let zeroed = (part.offset + part.length).min(end).saturating_sub(part.offset.max(start));
+        tally.bytes[if part.stands { Evidence::Inferred } else { Evidence::Overwritten } as usize] += zeroed;
         bytes -= zeroed;
     }
     tally.bytes[run.evidence as usize] += bytes;

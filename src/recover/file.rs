@@ -106,6 +106,19 @@ impl Tally {
     }
 }
 
+/// The end of a block that a truncate wrote zeros over (`ext3_block_truncate_page`, fs/ext3/inode.c).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Zeroed {
+    /// First byte in the file.
+    pub offset: u64,
+    /// Bytes up to the end of the block, or of the file.
+    pub length: u64,
+    /// The file was seen to grow over it later, or can have been: what stands there may be newer.
+    pub grown: bool,
+    /// The zeros never reached the disk, since something else stands there: the file was gone before they were written.
+    pub stands: bool,
+}
+
 /// The moments of a lost life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -180,8 +193,8 @@ pub struct LostFile {
     pub span: Span,
     /// Where its bytes are.
     pub mapping: Mapping,
-    /// Ranges of bytes (offset, length) within one block each that truncates wrote zeros over (`ext3_block_truncate_page`).
-    pub zeroed: Vec<(u64, u64)>,
+    /// Ranges within one block each that truncates wrote zeros over, sorted.
+    pub zeroed: Vec<Zeroed>,
     /// Full paths it had when it was lost, best known first, raw bytes, each beginning with `/`. More than one for hard links.
     /// A folder whose own path is unknown stands as `#INODE` at the root.
     pub paths: Vec<Vec<u8>>,

@@ -1,6 +1,6 @@
 //! From the copies of an inode over time to its lives, and to what each life lost.
 
-use super::file::{Kind, Loss, LostFile, Mapping, Pointer, SizeFrom, Span, Tally, Time};
+use super::file::{Kind, Loss, LostFile, Mapping, Pointer, SizeFrom, Span, Tally, Time, Zeroed};
 use crate::format::indirect;
 use crate::format::inode::{FLAG_HUGE_FILE, Inode, S_IFDIR, S_IFLNK, S_IFREG};
 use crate::fs::Filesystem;
@@ -67,6 +67,15 @@ pub fn lives(ino: Ino, copies: Vec<InodeCopy>) -> Vec<Life> {
     lives
 }
 
+/// A truncate.
+#[derive(Clone, Copy)]
+struct Cut {
+    /// The size that it left.
+    size: u64,
+    /// The file was larger than that later on.
+    grown: bool,
+}
+
 /// A stretch of a life during which nothing was taken from the file.
 struct Epoch {
     first: Moment,
@@ -81,10 +90,12 @@ struct Epoch {
     ended: Option<(Moment, Moment)>,
     /// File blocks before this one stayed with the file.
     kept: u64,
+    /// How many of them are the file's still.
+    left: u64,
     /// Smallest size that the same life had after it.
     cut: u64,
-    /// The sizes that truncates cut the same life to, at its end and after it.
-    cuts: Vec<u64>,
+    /// How truncates cut the same life, at its end and after it.
+    cuts: Vec<Cut>,
     /// The truncate that ended it is still under way in the copy seen last.
     freeing: bool,
 }
@@ -105,6 +116,7 @@ impl Epoch {
             inode: copy.inode.clone(),
             ended: None,
             kept: 0,
+            left: 0,
             cut: u64::MAX,
             cuts: vec![],
             freeing: false,
@@ -122,6 +134,14 @@ impl Epoch {
         (inode.size == 0 || inode.links == 0) && inode.block.iter().zip(self.inode.block).all(|(next, had)| *next == 0 || *next == had)
     }
 
+    /// Notes a truncate from `before` to `size` bytes, if the block that it zeroed the end of was still this one's: a file that is rewritten is
+    /// emptied first, and then nothing is zeroed.
+    fn cut_to(&mut self, size: u64, block_size: u64, before: u64) {
+        if size < before && size / block_size < self.left {
+            self.cuts.push(Cut { size, grown: false });
+        }
+    }
+
     fn has_content(&self) -> bool {
         self.inode.size > 0 && self.inode.links > 0 || self.inode.block.iter().any(|pointer| *pointer != 0)
     }
@@ -129,15 +149,15 @@ impl Epoch {
 
 /// `unbroken` tells whether nothing can have happened unseen between two moments.
 fn epochs(life: &Life, block_size: u64, unbroken: &dyn Fn(Moment, Moment) -> bool) -> Vec<Epoch> {
-    let (mut epochs, mut size): (Vec<Epoch>, u64) = (vec![], 0);
+    let (mut epochs, mut size, mut before): (Vec<Epoch>, u64, Option<&Inode>) = (vec![], 0, None);
     for copy in &life.copies {
         for past in epochs.iter_mut().filter(|epoch| epoch.ended.is_some()) {
             past.cut = past.cut.min(copy.inode.size);
-            if copy.inode.size < size {
-                past.cuts.push(copy.inode.size);
-            }
+            past.cuts.iter_mut().for_each(|cut| cut.grown |= copy.inode.size > cut.size);
+            past.left = before.map_or(0, |before| kept(before, &copy.inode, block_size)).min(past.left);
+            past.cut_to(copy.inode.size, block_size, size);
         }
-        size = copy.inode.size;
+        (size, before) = (copy.inode.size, Some(&copy.inode));
         match epochs.last_mut() {
             Some(epoch) if epoch.ended.is_none() => {
                 if epoch.is_over_in(&copy.inode) {
@@ -148,7 +168,8 @@ fn epochs(life: &Life, block_size: u64, unbroken: &dyn Fn(Moment, Moment) -> boo
                         // An indirect block can have lost pointers, and got others, in between.
                         epoch.kept = epoch.kept.min(indirect::DIRECT);
                     }
-                    epoch.cuts.push(copy.inode.size);
+                    epoch.left = kept(&epoch.inode, &copy.inode, block_size);
+                    epoch.cut_to(copy.inode.size, block_size, epoch.inode.size);
                     epoch.freeing = copy.inode.block.iter().any(|pointer| *pointer != 0);
                     if !epoch.is_being_freed_in(&copy.inode) {
                         let next = Epoch::begin(copy, Some(epoch), block_size);
@@ -267,12 +288,22 @@ fn written_since(life: &Life, moment: Moment) -> bool {
     since.any(|copy| first.is_some_and(|first| copy.inode.mtime != first.inode.mtime))
 }
 
-/// What truncates to `cuts` wrote zeros over in a file of `size` bytes: of each block the part behind its first cut, sorted.
-fn zeroed(mut cuts: Vec<u64>, size: u64, block_size: u64) -> Vec<(u64, u64)> {
-    cuts.retain(|cut| *cut < size && cut % block_size != 0);
-    cuts.sort_unstable();
-    cuts.dedup_by_key(|cut| *cut / block_size);
-    cuts.into_iter().map(|cut| (cut, cut.next_multiple_of(block_size).min(size) - cut)).collect()
+/// What truncates wrote zeros over in a file of `size` bytes: of each block the part behind its first cut, sorted.
+fn zeroed(mut cuts: Vec<Cut>, size: u64, block_size: u64) -> Vec<Zeroed> {
+    cuts.retain(|cut| cut.size < size && cut.size % block_size != 0);
+    cuts.sort_unstable_by_key(|cut| cut.size);
+    cuts.dedup_by(|later, first| {
+        let same = later.size / block_size == first.size / block_size;
+        first.grown |= same && later.grown;
+        same
+    });
+    let zeroed = |cut: Cut| Zeroed {
+        offset: cut.size,
+        length: cut.size.next_multiple_of(block_size).min(size) - cut.size,
+        grown: cut.grown,
+        stands: false,
+    };
+    cuts.into_iter().map(zeroed).collect()
 }
 
 /// How an epoch ended.
@@ -303,7 +334,9 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
     let largest = indirect::max_file_blocks(fs.pointers_per_block()).saturating_mul(block_size);
     let size = inode.size.min(largest);
     let size_from = if inode.size == 0 && pointers.iter().any(Option::is_some) { SizeFrom::Chain } else { SizeFrom::Inode };
-    let zeroed = zeroed(epoch.cuts.clone(), size, block_size);
+    // Where transactions are missing, it can have grown unseen.
+    let cuts = epoch.cuts.iter().map(|cut| Cut { grown: cut.grown || !ending.span.covered, ..*cut }).collect();
+    let zeroed = zeroed(cuts, size, block_size);
     let blocks = if inode.flags & FLAG_HUGE_FILE != 0 { inode.blocks } else { inode.blocks * 512 / block_size };
     LostFile {
         ino: Some(life.ino),
@@ -355,7 +388,9 @@ mod tests {
 
     #[test]
     fn blocks_are_zeroed_once() {
-        assert_eq!(zeroed(vec![9000, 6000, 5000, 4096, 20000], 10000, 4096), [(5000, 3192), (9000, 1000)]);
+        let cuts = [(9000, false), (6000, true), (5000, false), (4096, true), (20000, true)].map(|(size, grown)| Cut { size, grown });
+        let zeroed = |offset, length, grown| Zeroed { offset, length, grown, stands: false };
+        assert_eq!(super::zeroed(cuts.to_vec(), 10000, 4096), [zeroed(5000, 3192, true), zeroed(9000, 1000, false)]);
     }
 
     #[test]

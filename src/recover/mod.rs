@@ -26,7 +26,7 @@ mod turnover;
 mod unclaimed;
 
 pub use crate::progress::Progress;
-pub use file::{Candidate, FileId, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time};
+pub use file::{Candidate, FileId, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time, Zeroed};
 pub use hint::Hint;
 pub use info::{Info, JournalInfo};
 pub use placed::{Placed, PlacedTable};
