@@ -187,6 +187,11 @@ impl Draft<'_> {
             ended: None,
             successor: None,
             cut: u64::MAX,
+            dated: false,
+            stayed: u64::MAX,
+            kept: 0,
+            kept_until: Moment::PAST,
+            written: false,
             blocks: u64::MAX,
         }
     }
