@@ -3,6 +3,7 @@
 use super::claims::Seen;
 use super::file::SizeFrom;
 use super::fill::{self, Gap, Piece};
+use super::placed::Basis;
 use super::{FileId, Mapping, Recovery};
 use crate::format::indirect;
 use crate::run::Evidence;
@@ -55,7 +56,7 @@ impl Recovery {
         for (id, pieces) in &found {
             if let Mapping::Indirect { placed, .. } = &mut self.files[id.0 as usize].mapping {
                 let placed = placed.get_or_insert_default();
-                pieces.iter().for_each(|piece| placed.put_data(piece.first, piece.block, piece.length));
+                pieces.iter().for_each(|piece| placed.put_data(piece.first, piece.block, piece.length, Basis::Allocation));
             }
         }
         !found.is_empty()
