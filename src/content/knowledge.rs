@@ -53,6 +53,10 @@ pub trait Order: Send {
     fn rank_from(&self, bytes: &[u8], _head: usize) -> Option<u64> {
         self.rank(bytes)
     }
+    /// The ranks of the records in `bytes` of which the first begins at byte `head`, each with the record's byte.
+    fn ranks(&self, _bytes: &[u8], _head: usize) -> Vec<(u64, usize)> {
+        vec![]
+    }
     /// The rank that the last rows had, in the same measure.
     fn reached(&self) -> Option<u64> {
         None
@@ -310,6 +314,11 @@ impl Order for Table {
 
     fn rank_from(&self, bytes: &[u8], head: usize) -> Option<u64> {
         self.counter.first(whole_rows(bytes, head).into_iter())
+    }
+
+    fn ranks(&self, bytes: &[u8], head: usize) -> Vec<(u64, usize)> {
+        let rows = row_blocks(bytes, head).into_iter().filter(|(_, row)| row.role == Role::Whole);
+        rows.filter_map(|(at, row)| Some((self.counter.value(bytes.get(at + usize::from(row.header)..)?)?, at))).collect()
     }
 
     fn reached(&self) -> Option<u64> {

@@ -20,6 +20,8 @@ pub enum Basis {
     Allocation,
     /// The rows of a table go on in it, from a known block or to one.
     Rows,
+    /// The values of a counting column, and how the allocator aligns what it gives out, leave no other place.
+    Count,
     /// The keys of the table say which rows begin where.
     Keys,
     /// Its pages carry their numbers.
@@ -32,6 +34,7 @@ impl Basis {
         match self {
             Basis::Allocation => "no pointer is left; placed between the blocks before and after it",
             Basis::Rows => "no pointer is left; the rows continue here",
+            Basis::Count => "no pointer is left; by its counting column and the allocator's alignment there is no other place for it",
             Basis::Keys => "no pointer is left; the table's keys name its rows at this place",
             Basis::Pages => "no pointer is left; its pages carry these numbers and their checksums agree",
         }

@@ -102,6 +102,11 @@ impl Counter {
         (rows.clone().take(3).count() == 3).then(|| self.fits(rows) != Verdict::POSSIBLE)
     }
 
+    /// The value of the column in a row, once a column that counts is known.
+    pub fn value(&self, row: &[u8]) -> Option<u64> {
+        self.column?.0.value(row)
+    }
+
     /// The value that the counter has reached, once a column that counts is known.
     pub fn reached(&self) -> Option<u64> {
         self.column.and(median(&self.recent))

@@ -58,7 +58,7 @@ pub fn near<'a>(spare: &RoaringTreemap, gaps: impl Iterator<Item = &'a Gap> + Cl
 }
 
 /// Runs of consecutive blocks, at most `most` long.
-fn runs(blocks: &RoaringTreemap, most: u64) -> impl Iterator<Item = Range<u64>> + '_ {
+pub fn runs(blocks: &RoaringTreemap, most: u64) -> impl Iterator<Item = Range<u64>> + '_ {
     let mut rest = blocks.iter().peekable();
     std::iter::from_fn(move || {
         let start = rest.next()?;

@@ -12,8 +12,10 @@
 //! What fits in two places, or claims the same block twice, is left out.
 
 mod confirm;
+mod count;
 mod gap;
 mod index;
+mod keys;
 mod state;
 mod subject;
 mod walk;
@@ -23,8 +25,12 @@ use super::{FileId, Mapping, Pieces, Progress, Recovery};
 use crate::fs::lock;
 use crate::run::Evidence;
 use crate::units::{Block, FileBlock};
+use gap::Gap;
 use index::Index;
+use keys::Keys;
 use roaring::RoaringTreemap;
+use std::cell::OnceCell;
+use std::collections::HashSet;
 use subject::Subject;
 
 /// Blocks of files that are read to confirm what is in doubt: it must not take longer than the scan did.
@@ -84,6 +90,7 @@ impl Recovery {
             return false;
         }
         let mut indexes: Vec<Index> = vec![];
+        let keys = OnceCell::new();
         let mut found: Vec<(FileId, Vec<Piece>)> = vec![];
         for (subject, gaps) in &subjects {
             let at = indexes.iter().position(|index| index.tiling == subject.tiling).unwrap_or_else(|| {
@@ -91,7 +98,8 @@ impl Recovery {
                 indexes.push(Index::new(&self.fs, subject.tiling, &index::near(spare, gaps()), progress));
                 indexes.len() - 1
             });
-            found.push((subject.id, gap::solve(self, subject, gaps, &indexes[at], progress)));
+            let keys = || keys.get_or_init(|| self.keys(&subjects, spare));
+            found.push((subject.id, gap::solve(self, subject, gaps, &indexes[at], &keys, progress)));
         }
         drop_rivals(&mut found);
         found.retain(|(_, pieces)| !pieces.is_empty());
@@ -108,6 +116,15 @@ impl Recovery {
             }
         }
         !found.is_empty()
+    }
+}
+
+impl Recovery {
+    /// All leaves of keys that can be found.
+    fn keys(&self, subjects: &[(Subject, Vec<Gap>)], spare: &RoaringTreemap) -> Keys {
+        let rows: HashSet<FileId> = subjects.iter().map(|(subject, _)| subject.id).collect();
+        let free = index::near(spare, subjects.iter().flat_map(|(_, gaps)| gaps));
+        Keys::find(self, &free, |id| self.file(id).kind == super::Kind::File && !rows.contains(&id) && subject::may_be_index(self, id))
     }
 }
 

@@ -113,6 +113,12 @@ pub fn index_file(recovery: &Recovery, id: FileId) -> Option<FileId> {
     found.into_iter().find(|other| Header::parse(&head(recovery, *other)).is_some())
 }
 
+/// Whether a file is a `.MYI`, or may be one, its first block being lost.
+pub fn may_be_index(recovery: &Recovery, id: FileId) -> bool {
+    let head = head(recovery, id);
+    head.is_empty() || content::identify(&head) == Some(Kind::MyisamIndex)
+}
+
 /// Consecutive blocks of a file that are named, up to its end; `None` where one is not, or cannot be read.
 pub fn read(recovery: &Recovery, id: FileId, first: FileBlock, blocks: u64) -> Option<Vec<u8>> {
     let size = recovery.block_size();
