@@ -106,7 +106,7 @@ impl Rebuild<'_> {
         let mut spare = &self.survey.written - &recovery.claimed;
         let proven = self.content && recovery.prove(&mut spare, self.progress);
         let ends = std::mem::take(&mut self.ends);
-        if recovery.fill_gaps(spare, &ends) || hinted || confirmed || proven {
+        if recovery.fill_gaps(spare, &ends, self.content) || hinted || confirmed || proven {
             self.settle(recovery);
         }
     }

@@ -110,10 +110,33 @@ pub fn solve<'k>(
             None => beside(index, start.as_ref().and_then(|start| start.next), end.as_ref().map(|end| end.block), gap.length),
         };
         let mut nodes: Vec<Node> = found.iter().flat_map(|found| walk(recovery.filesystem(), subject, found)).collect();
+        if gap.first == 0 {
+            cut_at_start(recovery, subject, &mut nodes);
+        }
         nodes.sort_by_key(|node| (node.rank, node.first));
         pieces.extend(Solver { subject, gap, nodes, end }.solve(start, ruler.as_mut(), keys));
     }
     pieces
+}
+
+/// A strange block before the file's first one may seem to go on in it: the file begins where a block begins with one of the first ranks.
+fn cut_at_start(recovery: &Recovery, subject: &Subject, nodes: &mut Vec<Node>) {
+    let size = recovery.block_size() as usize;
+    let start = subject.tiling.start() as usize;
+    let begins = |(rank, byte): &&(u64, usize)| *rank <= FIRST && byte % size == start % size && *byte >= size;
+    let cuts: Vec<(usize, u64)> = nodes.iter().enumerate().filter_map(|(at, node)| Some((at, (node.rows.iter().find(begins)?.1 / size) as u64))).collect();
+    for (at, before) in cuts {
+        let node = &nodes[at];
+        let rest = Found {
+            first: node.first + before,
+            blocks: (node.blocks - before) as u32,
+            head: (start % size) as u32,
+            weak_start: 0,
+            weak_end: node.weak_end.min(node.blocks - before - 1) as u32,
+        };
+        let rest = walk(recovery.filesystem(), subject, &rest);
+        nodes.splice(at..=at, rest.into_iter().take(1));
+    }
 }
 
 /// All stretches with the rank of their first rows, sorted by it.

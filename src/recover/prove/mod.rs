@@ -11,6 +11,7 @@
 //!
 //! What fits in two places, or claims the same block twice, is left out.
 
+mod check;
 mod confirm;
 mod count;
 mod gap;
@@ -21,7 +22,7 @@ mod subject;
 mod walk;
 
 use super::placed::Basis;
-use super::{FileId, Mapping, Pieces, Progress, Recovery};
+use super::{FileId, fill, Mapping, Pieces, Progress, Recovery};
 use crate::fs::lock;
 use crate::run::Evidence;
 use crate::units::{Block, FileBlock};
@@ -120,6 +121,15 @@ impl Recovery {
 }
 
 impl Recovery {
+    /// The parts of `pieces`, which the allocators' habits placed in a file, that its content does not contradict.
+    pub(super) fn not_contradicted(&self, id: FileId, pieces: Vec<fill::Piece>) -> Vec<fill::Piece> {
+        let Some(subject) = (if pieces.is_empty() { None } else { Subject::of(self, id) }) else { return pieces };
+        let ruler = count::Ruler::new(self, &subject);
+        let agreeing = |piece: fill::Piece| check::agreeing(self, &subject, ruler.as_ref(), piece.first.0, piece.block, piece.length);
+        let piece = |(at, block, length)| fill::Piece { first: FileBlock(at), block, length };
+        pieces.into_iter().flat_map(agreeing).map(piece).collect()
+    }
+
     /// All leaves of keys that can be found.
     fn keys(&self, subjects: &[(Subject, Vec<Gap>)], spare: &RoaringTreemap) -> Keys {
         let rows: HashSet<FileId> = subjects.iter().map(|(subject, _)| subject.id).collect();
