@@ -14,7 +14,14 @@ const PIECE: u64 = 1024;
 
 /// The parts of consecutive blocks that can stand in the file from `at` on: records go on in them from known blocks beside them, or their
 /// rank is what it must be there. First file block, block and count.
-pub fn agreeing(recovery: &Recovery, subject: &Subject, ruler: Option<&Ruler>, at: u64, first: Block, count: u64) -> Vec<(u64, Block, u64)> {
+pub fn agreeing(
+    recovery: &Recovery,
+    subject: &Subject,
+    ruler: Option<&Ruler>,
+    at: u64,
+    first: Block,
+    count: u64,
+) -> Vec<(u64, Block, u64)> {
     let mut found: Vec<(u64, Block, u64)> = vec![];
     let mut done = 0;
     while done < count {
@@ -33,7 +40,15 @@ pub fn agreeing(recovery: &Recovery, subject: &Subject, ruler: Option<&Ruler>, a
     found
 }
 
-fn agreeing_in(recovery: &Recovery, subject: &Subject, ruler: Option<&Ruler>, at: u64, first: u64, count: u64, joined: bool) -> Vec<(u64, u64)> {
+fn agreeing_in(
+    recovery: &Recovery,
+    subject: &Subject,
+    ruler: Option<&Ruler>,
+    at: u64,
+    first: u64,
+    count: u64,
+    joined: bool,
+) -> Vec<(u64, u64)> {
     let size = recovery.block_size();
     let is_data = |block: u64| recovery.run_at(subject.id, FileBlock(block)).is_some_and(|run| run.evidence.is_data());
     let known = |from: u64, blocks: u64| subject::read(recovery, subject.id, FileBlock(from), blocks);
@@ -43,7 +58,9 @@ fn agreeing_in(recovery: &Recovery, subject: &Subject, ruler: Option<&Ruler>, at
         true => index::read(recovery.filesystem(), first.saturating_sub(BESIDE)..first),
         false => known(at - before, before),
     };
-    let (Some(before), Some(own), Some(behind)) = (before, index::read(recovery.filesystem(), first..first + count), known(at + count, behind)) else {
+    let (Some(before), Some(own), Some(behind)) =
+        (before, index::read(recovery.filesystem(), first..first + count), known(at + count, behind))
+    else {
         return vec![];
     };
     let lead = before.len() as u64 / size;
@@ -51,11 +68,13 @@ fn agreeing_in(recovery: &Recovery, subject: &Subject, ruler: Option<&Ruler>, at
     let mut found = vec![];
     for stretch in subject.tiling.stretches(&bytes, size as usize) {
         let (from, to) = (stretch.first as u64, (stretch.first + stretch.blocks) as u64);
-        let (start, end) = (from.max(lead), to.min(lead + count));
+        // At its ends chance may have led into strange blocks.
+        let (strong_from, strong_to) = (from + stretch.weak_start as u64, to - stretch.weak_end as u64);
+        let (start, end) = (strong_from.max(lead), strong_to.min(lead + count));
         if start >= end {
             continue;
         }
-        let beside = from < lead || to > lead + count;
+        let beside = strong_from < lead || strong_to > lead + count;
         let ranked = || {
             let own = &bytes[(from * size) as usize..((to * size) as usize).min(bytes.len())];
             let ranks = subject.order.ranks(own, stretch.head);

@@ -22,13 +22,13 @@ mod subject;
 mod walk;
 
 use super::placed::Basis;
-use super::{FileId, fill, Mapping, Pieces, Progress, Recovery};
+use super::{FileId, Mapping, Pieces, Progress, Recovery, fill};
 use crate::fs::lock;
 use crate::run::Evidence;
 use crate::units::{Block, FileBlock};
 use gap::Gap;
 use index::Index;
-use keys::Keys;
+use keys::Leaves;
 use roaring::RoaringTreemap;
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -131,10 +131,10 @@ impl Recovery {
     }
 
     /// All leaves of keys that can be found.
-    fn keys(&self, subjects: &[(Subject, Vec<Gap>)], spare: &RoaringTreemap) -> Keys {
+    fn keys(&self, subjects: &[(Subject, Vec<Gap>)], spare: &RoaringTreemap) -> Leaves {
         let rows: HashSet<FileId> = subjects.iter().map(|(subject, _)| subject.id).collect();
         let free = index::near(spare, subjects.iter().flat_map(|(_, gaps)| gaps));
-        Keys::find(self, &free, |id| self.file(id).kind == super::Kind::File && !rows.contains(&id) && subject::may_be_index(self, id))
+        Leaves::find(self, &free, |id| self.file(id).kind == super::Kind::File && !rows.contains(&id) && subject::may_be_index(self, id))
     }
 }
 
