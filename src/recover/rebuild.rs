@@ -102,11 +102,12 @@ impl Rebuild<'_> {
         self.settle(recovery);
         let block_size = recovery.block_size();
         let hinted = hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
-        let confirmed = self.content && recovery.confirm(self.progress);
         let mut spare = &self.survey.written - &recovery.claimed;
+        let examined = self.content && recovery.examine_beginnings(&mut spare);
+        let confirmed = self.content && recovery.confirm(self.progress);
         let proven = self.content && recovery.prove(&mut spare, self.progress);
         let ends = std::mem::take(&mut self.ends);
-        if recovery.fill_gaps(spare, &ends, self.content) || hinted || confirmed || proven {
+        if recovery.fill_gaps(spare, &ends, self.content) || hinted || examined || confirmed || proven {
             self.settle(recovery);
         }
     }

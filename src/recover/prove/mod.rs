@@ -14,6 +14,7 @@
 mod check;
 mod confirm;
 mod count;
+mod first;
 mod gap;
 mod index;
 mod keys;
