@@ -71,6 +71,20 @@ impl Ruler {
         Some(ruler)
     }
 
+    /// Nothing is known yet, nor of the lengths of rows: only keys can tell places.
+    pub fn of_rows(block_size: u64) -> Ruler {
+        let (marks, deviation, chunk) = (BTreeMap::new(), f64::INFINITY, CHUNK / block_size);
+        Ruler { marks, known: vec![], exact: vec![], block_size, deviation, alignment: None, chunk }
+    }
+
+    /// Notes rows by which keys are checked.
+    pub fn know(&mut self, rows: Vec<(u64, u64)>) {
+        if self.exact.len() < EXACT {
+            self.exact.extend(rows);
+            self.exact.sort_unstable();
+        }
+    }
+
     /// Takes marks at both ends of known blocks, and learns from those between.
     fn measure(&mut self, recovery: &Recovery, subject: &Subject, first: u64, blocks: u64, squares: &mut Vec<f64>) {
         let size = self.block_size as usize;

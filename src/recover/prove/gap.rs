@@ -110,19 +110,25 @@ struct Path {
 /// The highest rank with which a file begins.
 const FIRST: u64 = 8;
 
+/// Stretches that are looked at for one gap: each takes some 10 KiB.
+const MOST_NODES: usize = 4096;
 /// Stretches with known ranks that are looked at for rivals.
 const RIVALS: usize = 256;
 /// Blocks by which a rival is told.
-const BLOCKS_ALIKE: u64 = 8;
+pub const BLOCKS_ALIKE: u64 = 8;
 
 /// One gap, and all that may be in it.
-struct Solver<'a> {
-    subject: &'a Subject,
-    gap: &'a Gap,
-    nodes: Vec<Node>,
-    end: Option<End>,
+pub struct Solver<'a> {
+    /// The file.
+    pub subject: &'a Subject,
+    /// The gap.
+    pub gap: &'a Gap,
+    /// What may be in it, sorted by rank.
+    pub nodes: Vec<Node>,
+    /// What is behind it.
+    pub end: Option<End>,
     /// Another table counts in the same way, so that ranks alone do not tell whose a stretch is.
-    has_rivals: bool,
+    pub has_rivals: bool,
 }
 
 /// Finds what fills the gaps of a file.
@@ -146,7 +152,7 @@ pub fn solve<'k>(
             Some(_) => in_ranks(&ranks, index, state::ranks(recovery, subject, gap), subject.window()),
             None => beside(index, start.as_ref().and_then(|start| start.next), end.as_ref().map(|end| end.block), gap.length),
         };
-        let mut nodes: Vec<Node> = found.iter().flat_map(|found| walk(recovery.filesystem(), subject, found)).collect();
+        let mut nodes: Vec<Node> = found.iter().take(MOST_NODES).flat_map(|found| walk(recovery.filesystem(), subject, found)).collect();
         nodes.sort_by_key(|node| (node.rank, node.first));
         pieces.extend(Solver { subject, gap, nodes, end, has_rivals }.solve(start, ruler.as_mut(), keys));
     }
@@ -167,8 +173,7 @@ fn has_rivals(recovery: &Recovery, subject: &Subject, ranks: &[(u64, usize)], in
         let stretch = subject.tiling.stretches(&bytes, size as usize).into_iter().max_by_key(|stretch| stretch.blocks);
         stretch.is_some_and(|stretch| subject.is_alike(&subject.order.ranks(&bytes[stretch.first * size as usize..], stretch.head)))
     };
-    known.take(RIVALS).any(alike)
-        || recovery.ids().filter(|id| *id != subject.id && recovery.file(*id).kind == super::super::Kind::File).any(is_alike)
+    known.take(RIVALS).any(alike) || recovery.ids().filter(|id| *id != subject.id && subject::may_be_rows(recovery, *id)).any(is_alike)
 }
 
 /// All stretches with the rank of their first rows, sorted by it.
@@ -272,13 +277,15 @@ impl Solver<'_> {
         fitting.next().filter(|_| fitting.next().is_none()).map(|(at, _)| Next::Node(*at))
     }
 
-    fn solve<'k>(self, start: Option<Start>, ruler: Option<&mut Ruler>, keys: &dyn Fn() -> &'k Leaves) -> Vec<Piece> {
+    /// What fills it, and where.
+    pub fn solve<'k>(self, start: Option<Start>, ruler: Option<&mut Ruler>, keys: &dyn Fn() -> &'k Leaves) -> Vec<Piece> {
         let mut first = start.and_then(|start| self.first(&start));
         let mut next: Vec<Option<Next>> = self.nodes.iter().map(|node| self.successor(&From::behind(node))).collect();
         self.keep_unique(&mut first, &mut next);
         let mut paths = self.paths(first, &next);
         self.place_ends(&mut paths);
         if let Some(ruler) = ruler {
+            self.note(&paths, ruler);
             if paths.iter().any(|path| path.at.is_none())
                 && let Some(keys) = keys().of(ruler, self.has_rivals)
             {
@@ -420,6 +427,17 @@ impl Solver<'_> {
             let Some((_, which, place)) = best else { return };
             (paths[which].at, paths[which].basis) = (Some(place), Basis::Count);
             self.mark(&paths[which], ruler);
+        }
+    }
+
+    /// Notes rows by which keys are checked.
+    fn note(&self, paths: &[Path], ruler: &mut Ruler) {
+        for path in paths {
+            let Some(mut at) = path.at else { continue };
+            for node in path.nodes.iter().map(|node| &self.nodes[*node]) {
+                ruler.know(node.rows.iter().map(|(rank, byte)| (*rank, at * ruler.block_size() + *byte as u64)).collect());
+                at += node.blocks;
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! A file that has gaps, and what its known blocks tell of all of them.
 
-use super::super::{FileId, Recovery};
+use super::super::{FileId, Recovery, file};
 use crate::content::myisam::header::Header;
 use crate::content::{self, Facts, Kind, Order, Tiling};
 use crate::run::{Place, Run};
@@ -66,14 +66,7 @@ impl Subject {
             };
             let bytes = &bytes[stretch.first * size..];
             let bytes = &bytes[..(stretch.blocks * size).min(bytes.len())];
-            let mut order = order.resume_at(0, stretch.head);
-            bytes.chunks(size).for_each(|block| _ = order.feed(block));
-            let rise = order.rank_from(bytes, stretch.head).zip(order.reached()).and_then(|(first, last)| last.checked_sub(first));
-            let stride = rise.map(|rise| (rise / stretch.blocks as u64).max(1));
-            let ranks = order.ranks(bytes, stretch.head);
-            let steps = ranks.windows(2).filter(|pair| pair[0].0 + 1 == pair[1].0).count();
-            let is_dense = (steps + 1) * 100 >= ranks.len() * 99;
-            best = Some((stretch.blocks, Subject { id, tiling, order, stride, is_dense }));
+            best = Some((stretch.blocks, Subject::learnt(id, tiling, &*order, bytes, stretch.head, size)));
             if stretch.blocks as u64 == SAMPLE {
                 break;
             }
@@ -83,6 +76,18 @@ impl Subject {
 }
 
 impl Subject {
+    /// Learns from a stretch of a file.
+    pub fn learnt(id: FileId, tiling: Tiling, order: &dyn Order, bytes: &[u8], head: usize, block_size: usize) -> Subject {
+        let mut order = order.resume_at(0, head);
+        bytes.chunks(block_size).for_each(|block| _ = order.feed(block));
+        let rise = order.rank_from(bytes, head).zip(order.reached()).and_then(|(first, last)| last.checked_sub(first));
+        let stride = rise.map(|rise| (rise / bytes.len().div_ceil(block_size) as u64).max(1));
+        let ranks = order.ranks(bytes, head);
+        let steps = ranks.windows(2).filter(|pair| pair[0].0.checked_add(1) == Some(pair[1].0)).count();
+        let is_dense = (steps + 1) * 100 >= ranks.len() * 99;
+        Subject { id, tiling, order, stride, is_dense }
+    }
+
     /// Whether the rank of a block is none that the file can have so many blocks behind one of rank `before`.
     pub fn leaps(&self, before: u64, rank: u64, blocks: u64) -> bool {
         let step = self.stride.unwrap_or(0).saturating_mul(LEAP).saturating_add(LEAP);
@@ -135,8 +140,18 @@ pub fn index_file(recovery: &Recovery, id: FileId) -> Option<FileId> {
 
 /// Whether a file is a `.MYI`, or may be one, its first block being lost.
 pub fn may_be_index(recovery: &Recovery, id: FileId) -> bool {
+    let file = recovery.file(id);
+    if file.orphan.is_none() && !file.paths.iter().any(|path| path.ends_with(b".MYI")) {
+        return false;
+    }
     let head = head(recovery, id);
     head.is_empty() || content::identify(&head) == Some(Kind::MyisamIndex)
+}
+
+/// Whether a file may hold a table's rows, by its name, or because it has none.
+pub fn may_be_rows(recovery: &Recovery, id: FileId) -> bool {
+    let file = recovery.file(id);
+    file.kind == file::Kind::File && (file.orphan.is_some() || file.paths.iter().any(|path| path.ends_with(b".MYD")))
 }
 
 /// Some of a file's first named blocks in a row.

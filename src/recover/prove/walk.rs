@@ -8,7 +8,7 @@ use crate::fs::Filesystem;
 /// How often a stretch is cut where it does not go on as the file would.
 const CUTS: usize = 16;
 /// Rows of a node that are kept.
-const ROWS: usize = 1024;
+const ROWS: usize = 256;
 /// Rows among which one with a typical rank is looked for.
 pub const MARKS: usize = 7;
 /// Blocks of which the first rows tell the rank: rows may be longer than one.
