@@ -56,8 +56,7 @@ impl Lost {
             let many: Vec<_> = (0..6000).map(|n| point.join(format!("small{n}"))).collect();
             many.iter().for_each(|path| drop(File::create(path).expect("a file")));
             let mut random = Random(9);
-            let mut files: Vec<File> =
-                (0..tables.len()).map(|n| File::create(point.join(format!("t{n}.MYD"))).expect("a file")).collect();
+            let mut files: Vec<File> = (0..tables.len()).map(|n| File::create(point.join(format!("t{n}.MYD"))).expect("a file")).collect();
             let longest = tables.iter().map(Vec::len).max().unwrap_or(0);
             for (nth, at) in (0..longest).step_by(100 * BLOCK).enumerate() {
                 for (file, table) in files.iter_mut().zip(&tables) {

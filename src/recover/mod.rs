@@ -85,7 +85,7 @@ pub struct Recovery {
     files: Vec<LostFile>,
     /// For each file what the pass over all claims found.
     verdicts: Vec<claims::Verdict>,
-    /// All blocks that they claim, with their indirect blocks.
+    /// All blocks that they show, with their indirect blocks.
     claimed: RoaringTreemap,
     /// What is to be said of hints.
     remarks: Vec<String>,
@@ -109,14 +109,14 @@ impl Recovery {
             false => Survey::default(),
         };
         let mut known = Known::new(&survey);
-        let (verdicts, claimed) = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |seen| known.see(seen), progress);
+        let settled = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |seen| known.see(seen), progress);
         let known = known.places();
         let mut recovery = Recovery {
             fs,
             reuse,
             files,
-            verdicts,
-            claimed,
+            verdicts: settled.verdicts,
+            claimed: settled.claimed,
             remarks: vec![],
             pieces: Mutex::default(),
             unreadable_inodes: inodes.unreadable,
