@@ -3,13 +3,14 @@
 mod common;
 
 use common::disk::{Disk, run};
+use common::mariadb::{Server, text};
 use common::{Random, root, undelfs};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 use undelfs::content::Walker;
 use undelfs::content::myisam::dynamic::RowBlocks;
@@ -18,67 +19,6 @@ use undelfs::content::myisam::packed;
 
 const ROWS: u64 = 20_000;
 const TABLES: [&str; 3] = ["dynamic", "fixed", "packed"];
-
-/// A MariaDB without network and grants on a folder of its own; ends with the test.
-struct Server {
-    child: Child,
-    home: TempDir,
-}
-
-impl Server {
-    fn start(datadir: &Path) -> Server {
-        let home = tempfile::tempdir().expect("a folder");
-        let child = Command::new("/usr/sbin/mariadbd")
-            .args(["--no-defaults", "--user=root", "--skip-networking", "--skip-grant-tables", "--skip-log-bin", "--innodb=OFF"])
-            .args(["--default-storage-engine=MyISAM".into(), format!("--datadir={}", datadir.display())])
-            .args([format!("--socket={}/sock", home.path().display()), format!("--pid-file={}/pid", home.path().display())])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(home.path().join("log")).expect("a log"))
-            .spawn()
-            .expect("mariadbd runs");
-        let server = Server { child, home };
-        let end = Instant::now() + Duration::from_secs(30);
-        while !server.client("SELECT 1").status.success() {
-            let log = || fs::read_to_string(server.home.path().join("log"));
-            assert!(Instant::now() < end, "MariaDB did not start: {:?}", log());
-            std::thread::sleep(Duration::from_millis(30));
-        }
-        server
-    }
-
-    fn client(&self, sql: &str) -> Output {
-        let socket = format!("--socket={}/sock", self.home.path().display());
-        Command::new("mariadb").args(["--no-defaults", &socket, "-N", "-B", "-e", sql]).output().expect("mariadb runs")
-    }
-
-    fn ask(&self, sql: &str) -> Vec<String> {
-        let output = self.client(sql);
-        assert!(output.status.success(), "{sql}: {}", text(&output.stderr));
-        text(&output.stdout).lines().map(str::to_owned).collect()
-    }
-
-    fn sum(&self, table: &str) -> String {
-        self.ask(&format!("CHECKSUM TABLE mail.{table}"))[0].split('\t').next_back().expect("a sum").to_owned()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Cleanly, so that all is written.
-        let stopped = self.client("SHUTDOWN").status.success();
-        let end = Instant::now() + Duration::from_secs(20);
-        while stopped && Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 /// A disk with a database whose tables were lost, and what they were.
 struct Lost {
