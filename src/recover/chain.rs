@@ -2,7 +2,7 @@
 
 use super::fate::Fate;
 use super::file::{LostFile, Mapping, Pointer};
-use super::placed::Placed;
+use super::placed::{Basis, Placed};
 use super::reuse::Reuse;
 use super::table::{Absent, HOLE, Table, UNCERTAIN};
 use crate::format::indirect;
@@ -104,13 +104,24 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         {
             return run(pointer.evidence, Place::Log { index: copy.index, escaped: copy.escaped }, "the data itself is in the journal");
         }
+        let basis = self.placed().and_then(|placed| placed.basis(at)).filter(|_| pointer.evidence == Evidence::Inferred);
         let doubtful = |groups: &[u64]| groups.binary_search(&self.fs.bit_of(pointer.block).0).is_ok();
         match (self.fate(pointer.block, Some(at)), self.since) {
+            (Fate::Stands | Fate::Likely, _) if let Some(basis) = basis.filter(|basis| basis.is_proof()) => {
+                run(Evidence::Inferred, Place::Home, basis.reason())
+            }
+            (Fate::Likely, Since::Likely(groups)) if doubtful(groups) && self.placed().is_some_and(|placed| placed.is_confirmed(at)) => {
+                run(
+                    Evidence::Inferred,
+                    Place::Home,
+                    "files came and went since that left no trace, but the rows in it continue those around",
+                )
+            }
             (Fate::Likely, Since::Likely(groups)) if doubtful(groups) => {
                 run(Evidence::Unknown, Place::Home, "nothing tells whether the block was used after the loss")
             }
             (Fate::Stands | Fate::Likely, _) if pointer.evidence == Evidence::Inferred => {
-                run(Evidence::Inferred, Place::Home, "no pointer is left; placed between the blocks before and after it")
+                run(Evidence::Inferred, Place::Home, Basis::Allocation.reason())
             }
             (Fate::Stands, _) | (Fate::Likely, Since::Quiet) => run(pointer.evidence, Place::Home, ""),
             (Fate::Likely, Since::Likely(_)) => run(

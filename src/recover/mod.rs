@@ -16,6 +16,7 @@ mod inodes;
 mod names;
 mod owners;
 mod placed;
+mod prove;
 mod read;
 mod rebuild;
 mod reuse;
@@ -28,7 +29,7 @@ pub use crate::progress::Progress;
 pub use file::{Candidate, FileId, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time};
 pub use hint::Hint;
 pub use info::{Info, JournalInfo};
-pub use placed::{Placed, PlacedTable};
+pub use placed::{Basis, Placed, PlacedTable};
 pub use read::{Range, Segment};
 pub use takers::Taker;
 
@@ -66,12 +67,14 @@ pub struct OpenOptions {
     pub catalog: Place,
     /// What the user knows of files.
     pub hints: Vec<Hint>,
+    /// Whether the content of files is used to place blocks that no pointer names, and to tell sizes.
+    pub content: bool,
 }
 
 impl OpenOptions {
     /// The image, with everything else as it is when nothing is asked for.
     pub fn new(image: ImageOptions) -> Self {
-        OpenOptions { image, superblock: None, scan: true, catalog: Place::Nowhere, hints: vec![] }
+        OpenOptions { image, superblock: None, scan: true, catalog: Place::Nowhere, hints: vec![], content: true }
     }
 }
 
@@ -123,7 +126,8 @@ impl Recovery {
         recovery.files.iter_mut().zip(paths).for_each(|(file, paths)| file.paths = paths);
         progress.step("joining chains", 0, 0);
         drop(inodes);
-        Rebuild { survey: &survey, known, stillness, hints: &options.hints, progress, ends: HashMap::new() }.run(&mut recovery);
+        Rebuild { survey: &survey, known, stillness, hints: &options.hints, content: options.content, progress, ends: HashMap::new() }
+            .run(&mut recovery);
         recovery.remarks.iter().for_each(|line| log::warn!("{line}"));
         recovery.finish();
         Ok(recovery)

@@ -77,6 +77,8 @@ pub struct Rebuild<'a> {
     pub stillness: Stillness,
     /// What the user knows.
     pub hints: &'a [Hint],
+    /// Whether content may place blocks.
+    pub content: bool,
     /// Told how far it is.
     pub progress: &'a dyn Progress,
     /// For files by their index: the first file block of a last IND that is named but lost.
@@ -100,8 +102,11 @@ impl Rebuild<'_> {
         self.settle(recovery);
         let block_size = recovery.block_size();
         let hinted = hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
+        let confirmed = self.content && recovery.confirm(self.progress);
+        let mut spare = &self.survey.written - &recovery.claimed;
+        let proven = self.content && recovery.prove(&mut spare, self.progress);
         let ends = std::mem::take(&mut self.ends);
-        if recovery.fill_gaps(&self.survey.written - &recovery.claimed, &ends) || hinted {
+        if recovery.fill_gaps(spare, &ends, self.content) || hinted || confirmed || proven {
             self.settle(recovery);
         }
     }
