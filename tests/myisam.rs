@@ -212,7 +212,7 @@ fn row_ranges(lost: &Lost, table: &str) -> Vec<(u64, u64)> {
 /// Picks blocks of the lost files that were never read, so that they are missing: a mapfile, and the missing file blocks by table.
 fn unread(lost: &Lost, map: &Path) -> Vec<BTreeSet<u64>> {
     let (mut random, mut bad, mut missing) = (Random(4), BTreeSet::new(), vec![]);
-    for (table, percent) in TABLES.into_iter().zip([15, 15, 2]) {
+    for (table, percent) in TABLES.into_iter().zip([15, 15, 15]) {
         let output =
             undelfs().args(["show", "--json"]).arg(lost.disk.image()).arg(format!("/db/mail/{table}.MYD")).output().expect("it runs");
         let file: Value = serde_json::from_slice(&output.stdout).expect("JSON");

@@ -76,6 +76,9 @@ class Repair:
             self.say(f"{part.stem}.MYI cannot be used ({error}): making its head anew")
             return None
         if header.packed and not self.is_packed(part):
+            if not self.begins(part):
+                raise Failure(f"{part.myd}: its first block is missing, and with it what its compressed rows are unpacked by: if a copy "
+                              "of its first bytes is anywhere, give the whole by --myd")
             self.say(f"{part.stem}.MYI speaks of a compressed table, which the rows are not: making its head anew")
             return None
         return header
@@ -86,6 +89,12 @@ class Repair:
                 return rows.read(3) == index.PACKED_MAGIC
         except OSError as error:
             raise Failure(f"{part.myd} cannot be read ({error.strerror}): mount without --missing error, or give a copy by --myd") from None
+
+    @staticmethod
+    def begins(part):
+        """Whether the first bytes are there."""
+        with open(part.myd, "rb") as rows:
+            return any(rows.read(index.PACKED_HEAD))
 
     def fitting(self, part, header):
         if self.is_packed(part) and not header.packed:
@@ -145,8 +154,11 @@ class Repair:
         descriptor = os.open(part.myd, os.O_RDONLY)
         try:
             length = os.fstat(descriptor).st_size
-            patches, missing = damage.patches(descriptor, length, header)
+            missing = damage.missing(descriptor, length)
             self.check_mount(part, missing)
+            patches = damage.patches(descriptor, length, header, missing)
+        except ValueError as error:
+            raise Failure(f"{part.myd}: {error}: give the right --frm, or the table's old .MYI by --myi") from None
         finally:
             os.close(descriptor)
         there = length - sum(end - start for start, end in missing)
@@ -159,8 +171,8 @@ class Repair:
         lost = f", of which {size(length - there)} in {len(missing)} ranges are missing" if missing else ""
         self.say(f"{self.table.database}/{part.stem}: {size(length)} of rows{lost}")
         if missing and header.packed:
-            self.say(f"{part.stem}: a compressed row begins with nothing but its length, so beside missing ranges a row or two in 10,000 "
-                     "may be lost without need, or be wrong")
+            self.say(f"{part.stem}: a compressed row begins with nothing but its length, so beside each missing range a row may be left out "
+                     "without need")
         status = None
         for how in ("-r", "-o"):
             with open(myi, "wb") as file:

@@ -18,6 +18,8 @@ impl Server {
         let child = Command::new("/usr/sbin/mariadbd")
             .args(["--no-defaults", "--user=root", "--skip-networking", "--skip-grant-tables", "--skip-log-bin", "--innodb=OFF"])
             .args(["--default-storage-engine=MyISAM".into(), format!("--datadir={}", datadir.display())])
+            // Servers that start remove what others have in a folder that they share.
+            .arg(format!("--tmpdir={}", home.path().display()))
             .args([format!("--socket={}/sock", home.path().display()), format!("--pid-file={}/pid", home.path().display())])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -14,7 +14,14 @@ const PIECE: u64 = 1024;
 
 /// The parts of consecutive blocks that can stand in the file from `at` on: records go on in them from known blocks beside them, or their
 /// rank is what it must be there. First file block, block and count.
-pub fn agreeing(recovery: &Recovery, subject: &Subject, ruler: Option<&Ruler>, at: u64, first: Block, count: u64) -> Vec<(u64, Block, u64)> {
+pub fn agreeing(
+    recovery: &Recovery,
+    subject: &Subject,
+    ruler: Option<&Ruler>,
+    at: u64,
+    first: Block,
+    count: u64,
+) -> Vec<(u64, Block, u64)> {
     let mut found: Vec<(u64, Block, u64)> = vec![];
     let mut done = 0;
     while done < count {
@@ -33,7 +40,15 @@ pub fn agreeing(recovery: &Recovery, subject: &Subject, ruler: Option<&Ruler>, a
     found
 }
 
-fn agreeing_in(recovery: &Recovery, subject: &Subject, ruler: Option<&Ruler>, at: u64, first: u64, count: u64, joined: bool) -> Vec<(u64, u64)> {
+fn agreeing_in(
+    recovery: &Recovery,
+    subject: &Subject,
+    ruler: Option<&Ruler>,
+    at: u64,
+    first: u64,
+    count: u64,
+    joined: bool,
+) -> Vec<(u64, u64)> {
     let size = recovery.block_size();
     let is_data = |block: u64| recovery.run_at(subject.id, FileBlock(block)).is_some_and(|run| run.evidence.is_data());
     let known = |from: u64, blocks: u64| subject::read(recovery, subject.id, FileBlock(from), blocks);
@@ -43,7 +58,9 @@ fn agreeing_in(recovery: &Recovery, subject: &Subject, ruler: Option<&Ruler>, at
         true => index::read(recovery.filesystem(), first.saturating_sub(BESIDE)..first),
         false => known(at - before, before),
     };
-    let (Some(before), Some(own), Some(behind)) = (before, index::read(recovery.filesystem(), first..first + count), known(at + count, behind)) else {
+    let (Some(before), Some(own), Some(behind)) =
+        (before, index::read(recovery.filesystem(), first..first + count), known(at + count, behind))
+    else {
         return vec![];
     };
     let lead = before.len() as u64 / size;

@@ -124,7 +124,8 @@ fn cut_at_start(recovery: &Recovery, subject: &Subject, nodes: &mut Vec<Node>) {
     let size = recovery.block_size() as usize;
     let start = subject.tiling.start() as usize;
     let begins = |(rank, byte): &&(u64, usize)| *rank <= FIRST && byte % size == start % size && *byte >= size;
-    let cuts: Vec<(usize, u64)> = nodes.iter().enumerate().filter_map(|(at, node)| Some((at, (node.rows.iter().find(begins)?.1 / size) as u64))).collect();
+    let cuts: Vec<(usize, u64)> =
+        nodes.iter().enumerate().filter_map(|(at, node)| Some((at, (node.rows.iter().find(begins)?.1 / size) as u64))).collect();
     for (at, before) in cuts {
         let node = &nodes[at];
         let rest = Found {

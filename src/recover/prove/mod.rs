@@ -22,7 +22,7 @@ mod subject;
 mod walk;
 
 use super::placed::Basis;
-use super::{FileId, fill, Mapping, Pieces, Progress, Recovery};
+use super::{FileId, Mapping, Pieces, Progress, Recovery, fill};
 use crate::fs::lock;
 use crate::run::Evidence;
 use crate::units::{Block, FileBlock};
