@@ -53,6 +53,10 @@ pub trait Order: Send {
     fn rank_from(&self, bytes: &[u8], _head: usize) -> Option<u64> {
         self.rank(bytes)
     }
+    /// Byte of the next block at which a record begins; `None` where that is not known, or depends on that block.
+    fn boundary(&self) -> Option<u64> {
+        None
+    }
     /// The ranks of the records in `bytes` of which the first begins at byte `head`, each with the record's byte.
     fn ranks(&self, _bytes: &[u8], _head: usize) -> Vec<(u64, usize)> {
         vec![]
@@ -316,6 +320,10 @@ impl Order for Table {
         self.counter.first(whole_rows(bytes, head).into_iter())
     }
 
+    fn boundary(&self) -> Option<u64> {
+        self.walker.as_ref()?.boundary()
+    }
+
     fn ranks(&self, bytes: &[u8], head: usize) -> Vec<(u64, usize)> {
         let rows = row_blocks(bytes, head).into_iter().filter(|(_, row)| row.role == Role::Whole);
         rows.filter_map(|(at, row)| Some((self.counter.value(bytes.get(at + usize::from(row.header)..)?)?, at))).collect()
@@ -376,6 +384,10 @@ impl<R: Records + Clone + Send + 'static> Order for Tiles<R> {
 
     fn fork(&self) -> Box<dyn Order> {
         Box::new(self.clone())
+    }
+
+    fn boundary(&self) -> Option<u64> {
+        self.walker.as_ref()?.boundary()
     }
 
     fn resume_at(&self, offset: u64, head: usize) -> Box<dyn Order> {

@@ -78,7 +78,14 @@ fn follow(records: &(impl Records + ?Sized), bytes: &[u8], block_size: usize, st
         let next = match records.step(&bytes[at..]) {
             Step::Record(length) => at + (length as usize).max(1),
             Step::Cut => bytes.len(),
-            Step::Wrong => break,
+            Step::Wrong => {
+                // The border may cut the head, and what follows on the disk not be what follows in the file.
+                let end = (block + 1) * block_size;
+                if end < bytes.len() && heads > 0 && records.step(&bytes[at..end]) == Step::Cut {
+                    left.push(Left { block, tail: at, heads });
+                }
+                break;
+            }
         };
         heads += 1;
         if next / block_size > block || next >= bytes.len() {
@@ -141,6 +148,18 @@ mod tests {
         let bytes = [&rows[..2048], &rows[1024..4096]].concat();
         let found: Vec<_> = stretches(&RowBlocks::ANY, &bytes, 1024).iter().map(|s| (s.first, s.blocks, s.head)).collect();
         assert_eq!(found, [(0, 2, 0), (2, 3, 76)]);
+    }
+
+    /// The head of a row is cut by the last block's end, and another file's block follows it on the disk.
+    #[test]
+    fn a_break_within_a_head() {
+        let mut bytes: Vec<u8> = [row(102 + 10, 0x91), (0..9).flat_map(|n| row(100, n | 0x80)).collect(), row(100, 0x99)].concat();
+        bytes.truncate(1024 - 12 + 2);
+        bytes.resize(1024, 1);
+        bytes[1012..].copy_from_slice(&[3, 0, 92, 4, 1, 2, 3, 4, 5, 6, 7, 8]);
+        bytes[1022..].copy_from_slice(&[3, 0]);
+        let found = stretches(&RowBlocks::ANY, &[bytes, vec![0x55; 1024]].concat(), 1024);
+        assert_eq!(found.len(), 1, "{found:?}");
     }
 
     proptest::proptest! {

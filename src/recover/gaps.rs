@@ -33,7 +33,7 @@ impl Ends {
 impl Recovery {
     /// Fills the gaps of all files, newest first, from what is `spare`; with `content` nothing that a file's content contradicts. Whether
     /// there was anything to be filled.
-    pub(super) fn fill_gaps(&mut self, mut spare: RoaringTreemap, ends: &HashMap<usize, FileBlock>, content: bool) -> bool {
+    pub(super) fn fill_gaps(&mut self, spare: &mut RoaringTreemap, ends: &HashMap<usize, FileBlock>, content: bool) -> bool {
         let mut found: Vec<(FileId, Vec<Piece>)> = vec![];
         let agreed = |id: FileId, pieces| if content { self.not_contradicted(id, pieces) } else { pieces };
         let mut take = |spare: &mut RoaringTreemap, id: FileId, pieces: Vec<Piece>| {
@@ -44,14 +44,14 @@ impl Recovery {
         };
         for id in self.ids().filter(|id| self.file(*id).tally.of(Evidence::Unknown) > 0) {
             for gap in self.gaps(id) {
-                let pieces = agreed(id, fill::fill(&gap, &spare, self.block_size()));
-                take(&mut spare, id, pieces);
+                let pieces = agreed(id, fill::fill(&gap, spare, self.block_size()));
+                take(spare, id, pieces);
             }
         }
         for id in self.ids() {
             if let Some(gap) = ends.get(&(id.0 as usize)).and_then(|first| self.end_gap(id, *first)) {
-                let pieces = agreed(id, fill::fill_end(&gap, &spare));
-                take(&mut spare, id, pieces);
+                let pieces = agreed(id, fill::fill_end(&gap, spare));
+                take(spare, id, pieces);
             }
         }
         found.retain(|(_, pieces)| !pieces.is_empty());

@@ -24,8 +24,8 @@ pub enum Basis {
     Count,
     /// The keys of the table say which rows begin where.
     Keys,
-    /// Its pages carry their numbers.
-    Pages,
+    /// It says that its file is exactly as long as this one.
+    Head,
 }
 
 impl Basis {
@@ -36,7 +36,7 @@ impl Basis {
             Basis::Rows => "no pointer is left; the rows continue here",
             Basis::Count => "no pointer is left; by its counting column and the allocator's alignment there is no other place for it",
             Basis::Keys => "no pointer is left; the table's keys name its rows at this place",
-            Basis::Pages => "no pointer is left; its pages carry these numbers and their checksums agree",
+            Basis::Head => "no pointer is left; this block says that the file which it begins is exactly this long",
         }
     }
 

@@ -101,12 +101,29 @@ impl Rebuild<'_> {
         sort(&mut recovery.files);
         self.settle(recovery);
         let block_size = recovery.block_size();
-        let hinted = hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
-        let confirmed = self.content && recovery.confirm(self.progress);
+        let said = recovery.remarks.len();
+        let mut changed = hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
         let mut spare = &self.survey.written - &recovery.claimed;
-        let proven = self.content && recovery.prove(&mut spare, self.progress);
+        if self.content {
+            changed |= recovery.examine_beginnings(&mut spare);
+            changed |= recovery.confirm(self.progress);
+            changed |= recovery.prove(&mut spare, self.progress);
+        }
         let ends = std::mem::take(&mut self.ends);
-        if recovery.fill_gaps(spare, &ends, self.content) || hinted || confirmed || proven {
+        changed |= recovery.fill_gaps(&mut spare, &ends, self.content);
+        if self.content {
+            changed |= recovery.examine_beginnings(&mut spare);
+            if recovery.build_tables(&mut spare, self.progress) {
+                sort(&mut recovery.files);
+                self.settle(recovery);
+                // What the user knows may be of these.
+                recovery.remarks.truncate(said);
+                hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
+                recovery.examine_beginnings(&mut spare);
+                changed = true;
+            }
+        }
+        if changed {
             self.settle(recovery);
         }
     }

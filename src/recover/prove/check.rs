@@ -68,11 +68,13 @@ fn agreeing_in(
     let mut found = vec![];
     for stretch in subject.tiling.stretches(&bytes, size as usize) {
         let (from, to) = (stretch.first as u64, (stretch.first + stretch.blocks) as u64);
-        let (start, end) = (from.max(lead), to.min(lead + count));
+        // At its ends chance may have led into strange blocks.
+        let (strong_from, strong_to) = (from + stretch.weak_start as u64, to - stretch.weak_end as u64);
+        let (start, end) = (strong_from.max(lead), strong_to.min(lead + count));
         if start >= end {
             continue;
         }
-        let beside = from < lead || to > lead + count;
+        let beside = strong_from < lead || strong_to > lead + count;
         let ranked = || {
             let own = &bytes[(from * size) as usize..((to * size) as usize).min(bytes.len())];
             let ranks = subject.order.ranks(own, stretch.head);

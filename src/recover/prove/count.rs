@@ -20,6 +20,8 @@ const DEVIATIONS: f64 = 5.0;
 const WIDEST: u64 = 64;
 /// One in how many placements may be wrong.
 const ODDS: f64 = 4000.0;
+/// Rows by which keys are checked.
+const EXACT: usize = 1 << 18;
 /// Blocks between marks by which it is learnt how lengths differ.
 const LAG: usize = 16;
 
@@ -31,7 +33,11 @@ fn first_of(rows: &[(u64, usize)]) -> &[(u64, usize)] {
 /// Rows whose rank and byte in the file are known.
 pub struct Ruler {
     marks: BTreeMap<u64, u64>,
+    /// Ranks of known blocks: first and last.
+    known: Vec<(u64, u64)>,
     block_size: u64,
+    /// Rows by which keys are checked, by rank.
+    exact: Vec<(u64, u64)>,
     /// Standard deviation of the length of a row, in bytes.
     deviation: f64,
     /// What block numbers and file blocks differ by, modulo the chunk, and for which share of the runs they do not.
@@ -45,7 +51,7 @@ impl Ruler {
         subject.stride?;
         let block_size = recovery.block_size();
         let chunk = CHUNK / block_size;
-        let mut ruler = Ruler { marks: BTreeMap::new(), block_size, deviation: 0.0, alignment: None, chunk };
+        let mut ruler = Ruler { marks: BTreeMap::new(), known: vec![], exact: vec![], block_size, deviation: 0.0, alignment: None, chunk };
         let (mut offsets, mut runs): (BTreeMap<u64, u64>, u64) = (BTreeMap::new(), 0);
         let mut squares: Vec<f64> = vec![];
         for run in recovery.runs(subject.id).take(RUNS).filter(|run| run.evidence.is_data()) {
@@ -58,10 +64,25 @@ impl Ruler {
         if squares.len() < 3 {
             return None;
         }
+        ruler.exact.sort_unstable();
         ruler.deviation = (squares.iter().sum::<f64>() / squares.len() as f64).sqrt();
         ruler.alignment =
             offsets.into_iter().max_by_key(|(_, count)| *count).map(|(offset, count)| (offset, 1.0 - count as f64 / runs as f64));
         Some(ruler)
+    }
+
+    /// Nothing is known yet, nor of the lengths of rows: only keys can tell places.
+    pub fn of_rows(block_size: u64) -> Ruler {
+        let (marks, deviation, chunk) = (BTreeMap::new(), f64::INFINITY, CHUNK / block_size);
+        Ruler { marks, known: vec![], exact: vec![], block_size, deviation, alignment: None, chunk }
+    }
+
+    /// Notes rows by which keys are checked.
+    pub fn know(&mut self, rows: Vec<(u64, u64)>) {
+        if self.exact.len() < EXACT {
+            self.exact.extend(rows);
+            self.exact.sort_unstable();
+        }
     }
 
     /// Takes marks at both ends of known blocks, and learns from those between.
@@ -73,7 +94,11 @@ impl Ruler {
         for stretch in subject.tiling.stretches(&bytes, size) {
             let own = &bytes[stretch.first * size..((stretch.first + stretch.blocks) * size).min(bytes.len())];
             let mut next = 0;
-            for rows in subject.order.ranks(own, stretch.head).chunks(MARKS) {
+            let rows = subject.order.ranks(own, stretch.head);
+            if self.exact.len() < EXACT {
+                self.exact.extend(rows.iter().map(|(rank, at)| (*rank, first * self.block_size + (stretch.first * size + at) as u64)));
+            }
+            for rows in rows.chunks(MARKS) {
                 if let Some((rank, at)) = typical(rows).filter(|(_, at)| *at >= next) {
                     marks.push((rank, first * self.block_size + (stretch.first * size + at) as u64));
                     next = at + LAG * size;
@@ -88,6 +113,7 @@ impl Ruler {
                 squares.push((*b1 as f64 - expected).powi(2) * (left + right) / (left * right));
             }
         }
+        self.known.extend(marks.first().zip(marks.last()).map(|(first, last)| (first.0, last.0)));
         for (rank, byte) in marks.first().into_iter().chain(marks.last()) {
             self.put(*rank, *byte);
         }
@@ -106,6 +132,16 @@ impl Ruler {
     /// Bytes of a block.
     pub const fn block_size(&self) -> u64 {
         self.block_size
+    }
+
+    /// Whether rows of this rank stand in blocks that are known.
+    pub fn is_known(&self, rank: u64) -> bool {
+        self.known.iter().any(|(first, last)| (first..last).contains(&&rank))
+    }
+
+    /// The byte at which a row of known rank begins; `None` for other ranks.
+    pub fn exact(&self, rank: u64) -> Option<u64> {
+        self.exact.binary_search_by_key(&rank, |(known, _)| *known).ok().map(|at| self.exact[at].1)
     }
 
     /// Notes a row.

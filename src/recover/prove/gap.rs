@@ -3,9 +3,9 @@
 use super::super::{FileId, Progress, Recovery};
 use super::count::Ruler;
 use super::index::{Found, Index};
-use super::keys::Keys;
+use super::keys::{Keys, Leaves};
 use super::state::{self, End, Start};
-use super::subject::Subject;
+use super::subject::{self, Subject};
 use super::walk::{Node, walk};
 use super::{Basis, Piece};
 use crate::content::{Order, Verdict};
@@ -64,6 +64,35 @@ enum Next {
     End,
 }
 
+/// A place that something comes behind.
+struct From<'a> {
+    order: &'a dyn Order,
+    /// The block that would go on directly.
+    next: Option<u64>,
+    /// The rank of the last record that has one.
+    last: Option<u64>,
+    /// Chance may have led to it.
+    weak: bool,
+}
+
+impl From<'_> {
+    fn behind(node: &Node) -> From<'_> {
+        let last = node.outer.map(|(_, last)| last);
+        From { order: &*node.end, next: Some(node.behind()), last, weak: node.weak_start >= node.blocks }
+    }
+}
+
+/// What may come behind a place.
+struct To<'a> {
+    which: Next,
+    block: u64,
+    /// The rank of the first record that has one.
+    first: Option<u64>,
+    rank: Option<u64>,
+    phase: Option<usize>,
+    head: &'a [u8],
+}
+
 /// Nodes that follow each other.
 struct Path {
     nodes: Vec<usize>,
@@ -81,12 +110,25 @@ struct Path {
 /// The highest rank with which a file begins.
 const FIRST: u64 = 8;
 
+/// Stretches that are looked at for one gap: each takes some 10 KiB.
+const MOST_NODES: usize = 4096;
+/// Stretches with known ranks that are looked at for rivals.
+const RIVALS: usize = 256;
+/// Blocks by which a rival is told.
+pub const BLOCKS_ALIKE: u64 = 8;
+
 /// One gap, and all that may be in it.
-struct Solver<'a> {
-    subject: &'a Subject,
-    gap: &'a Gap,
-    nodes: Vec<Node>,
-    end: Option<End>,
+pub struct Solver<'a> {
+    /// The file.
+    pub subject: &'a Subject,
+    /// The gap.
+    pub gap: &'a Gap,
+    /// What may be in it, sorted by rank.
+    pub nodes: Vec<Node>,
+    /// What is behind it.
+    pub end: Option<End>,
+    /// Another table counts in the same way, so that ranks alone do not tell whose a stretch is.
+    pub has_rivals: bool,
 }
 
 /// Finds what fills the gaps of a file.
@@ -95,11 +137,12 @@ pub fn solve<'k>(
     subject: &Subject,
     gaps: &[Gap],
     index: &Index,
-    keys: &dyn Fn() -> &'k Keys,
+    keys: &dyn Fn() -> &'k Leaves,
     progress: &dyn Progress,
 ) -> Vec<Piece> {
     let ranks = if subject.stride.is_some() { ranked(recovery, subject, index) } else { vec![] };
     let mut ruler = Ruler::new(recovery, subject);
+    let has_rivals = ruler.as_ref().is_some_and(|ruler| has_rivals(recovery, subject, &ranks, index, ruler));
     let mut pieces = vec![];
     for (at, gap) in gaps.iter().enumerate() {
         progress.step("placing rows", at as u64, gaps.len() as u64);
@@ -109,35 +152,28 @@ pub fn solve<'k>(
             Some(_) => in_ranks(&ranks, index, state::ranks(recovery, subject, gap), subject.window()),
             None => beside(index, start.as_ref().and_then(|start| start.next), end.as_ref().map(|end| end.block), gap.length),
         };
-        let mut nodes: Vec<Node> = found.iter().flat_map(|found| walk(recovery.filesystem(), subject, found)).collect();
-        if gap.first == 0 {
-            cut_at_start(recovery, subject, &mut nodes);
-        }
+        let mut nodes: Vec<Node> = found.iter().take(MOST_NODES).flat_map(|found| walk(recovery.filesystem(), subject, found)).collect();
         nodes.sort_by_key(|node| (node.rank, node.first));
-        pieces.extend(Solver { subject, gap, nodes, end }.solve(start, ruler.as_mut(), keys));
+        pieces.extend(Solver { subject, gap, nodes, end, has_rivals }.solve(start, ruler.as_mut(), keys));
     }
     pieces
 }
 
-/// A strange block before the file's first one may seem to go on in it: the file begins where a block begins with one of the first ranks.
-fn cut_at_start(recovery: &Recovery, subject: &Subject, nodes: &mut Vec<Node>) {
-    let size = recovery.block_size() as usize;
-    let start = subject.tiling.start() as usize;
-    let begins = |(rank, byte): &&(u64, usize)| *rank <= FIRST && byte % size == start % size && *byte >= size;
-    let cuts: Vec<(usize, u64)> =
-        nodes.iter().enumerate().filter_map(|(at, node)| Some((at, (node.rows.iter().find(begins)?.1 / size) as u64))).collect();
-    for (at, before) in cuts {
-        let node = &nodes[at];
-        let rest = Found {
-            first: node.first + before,
-            blocks: (node.blocks - before) as u32,
-            head: (start % size) as u32,
-            weak_start: 0,
-            weak_end: node.weak_end.min(node.blocks - before - 1) as u32,
-        };
-        let rest = walk(recovery.filesystem(), subject, &rest);
-        nodes.splice(at..=at, rest.into_iter().take(1));
-    }
+/// Whether there is another table whose rows count as this one's do: among free blocks with ranks that are known here, or another file.
+fn has_rivals(recovery: &Recovery, subject: &Subject, ranks: &[(u64, usize)], index: &Index, ruler: &Ruler) -> bool {
+    let size = recovery.block_size();
+    let known = ranks.iter().filter(|(rank, _)| ruler.is_known(*rank)).map(|(_, at)| &index.found[*at]);
+    let alike = |found: &Found| {
+        let blocks = found.first..found.first + u64::from(found.blocks).min(BLOCKS_ALIKE);
+        let bytes = super::index::read(recovery.filesystem(), blocks).unwrap_or_default();
+        subject.is_alike(&subject.order.ranks(&bytes, found.head as usize))
+    };
+    let is_alike = |id: FileId| {
+        let Some(bytes) = subject::sample(recovery, id, BLOCKS_ALIKE) else { return false };
+        let stretch = subject.tiling.stretches(&bytes, size as usize).into_iter().max_by_key(|stretch| stretch.blocks);
+        stretch.is_some_and(|stretch| subject.is_alike(&subject.order.ranks(&bytes[stretch.first * size as usize..], stretch.head)))
+    };
+    known.take(RIVALS).any(alike) || recovery.ids().filter(|id| *id != subject.id && subject::may_be_rows(recovery, *id)).any(is_alike)
 }
 
 /// All stretches with the rank of their first rows, sorted by it.
@@ -177,37 +213,58 @@ fn beside(index: &Index, next: Option<u64>, end: Option<u64>, length: u64) -> Ve
 }
 
 impl Solver<'_> {
-    /// What comes behind a place, if only one thing can. `next` is the block that goes on directly.
-    fn successor(&self, order: &dyn Order, next: Option<u64>) -> Option<Next> {
-        let reached = order.reached();
-        let is_next = |rank: Option<u64>| match (reached, rank) {
-            (Some(reached), Some(rank)) => rank > reached && rank - reached <= self.subject.window(),
-            _ => false,
-        };
+    /// What comes behind a place, if only one thing can.
+    fn successor(&self, place: &From<'_>) -> Option<Next> {
+        let nodes = self.nodes.iter().enumerate();
+        let nodes = nodes.map(|(at, node)| To {
+            which: Next::Node(at),
+            block: node.first,
+            first: node.outer.map(|(first, _)| first),
+            rank: node.rank,
+            phase: Some(node.phase),
+            head: &node.head,
+        });
+        let end = self.end.iter().map(|end| To {
+            which: Next::End,
+            block: end.block,
+            first: end.first,
+            rank: end.rank,
+            phase: end.phase,
+            head: &end.bytes,
+        });
         let (mut candidates, mut fitting): (u64, Vec<(Next, u64)>) = (0, vec![]);
-        let nodes = self.nodes.iter().enumerate().map(|(at, node)| (Next::Node(at), node.first, node.rank, &node.head));
-        for (which, block, rank, head) in nodes.chain(self.end.iter().map(|end| (Next::End, end.block, end.rank, &end.bytes))) {
-            let direct = next == Some(block);
-            if !direct && !is_next(rank) {
+        for to in nodes.chain(end) {
+            let direct = place.next == Some(to.block);
+            let is_next = match (place.last, to.first) {
+                (Some(last), Some(first)) => self.subject.follows(last, first),
+                _ => place
+                    .order
+                    .reached()
+                    .zip(to.rank)
+                    .is_some_and(|(reached, rank)| rank > reached && rank - reached <= self.subject.window()),
+            };
+            // Records that begin before the last one ends speak against it.
+            let begins = place.order.boundary().zip(to.phase).is_none_or(|(end, phase)| end == phase as u64);
+            if !direct && !is_next || !begins && (place.weak || !direct) {
                 continue;
             }
             candidates += 1;
-            let verdict = order.fits(head);
-            let counts = order.counts_on(head);
+            let verdict = place.order.fits(to.head);
+            let counts = place.order.counts_on(to.head);
             if verdict != Verdict::Contradicted && (direct && counts != Some(false) || verdict.proves(candidates)) {
-                fitting.push((which, block));
+                fitting.push((to.which, to.block));
             }
         }
         match fitting[..] {
             [(one, _)] => Some(one),
-            _ => fitting.iter().find(|(_, block)| Some(*block) == next).map(|(one, _)| *one),
+            _ => fitting.iter().find(|(_, block)| Some(*block) == place.next).map(|(one, _)| *one),
         }
     }
 
     /// What the gap begins with.
     fn first(&self, start: &Start) -> Option<Next> {
         if start.next.is_some() || start.order.reached().is_some() {
-            return self.successor(&*start.order, start.next);
+            return self.successor(&From { order: &*start.order, next: start.next, last: start.last, weak: false });
         }
         // The file's first block: a record begins where the first must, and the counting column begins there as well.
         let begins = |node: &&(usize, &Node)| {
@@ -220,17 +277,23 @@ impl Solver<'_> {
         fitting.next().filter(|_| fitting.next().is_none()).map(|(at, _)| Next::Node(*at))
     }
 
-    fn solve<'k>(self, start: Option<Start>, ruler: Option<&mut Ruler>, keys: &dyn Fn() -> &'k Keys) -> Vec<Piece> {
+    /// What fills it, and where.
+    pub fn solve<'k>(self, start: Option<Start>, ruler: Option<&mut Ruler>, keys: &dyn Fn() -> &'k Leaves) -> Vec<Piece> {
         let mut first = start.and_then(|start| self.first(&start));
-        let mut next: Vec<Option<Next>> = self.nodes.iter().map(|node| self.successor(&*node.end, Some(node.behind()))).collect();
+        let mut next: Vec<Option<Next>> = self.nodes.iter().map(|node| self.successor(&From::behind(node))).collect();
         self.keep_unique(&mut first, &mut next);
         let mut paths = self.paths(first, &next);
         self.place_ends(&mut paths);
         if let Some(ruler) = ruler {
-            if paths.iter().any(|path| path.at.is_none()) {
-                self.place_keyed(&mut paths, keys(), ruler.block_size());
+            self.note(&paths, ruler);
+            if paths.iter().any(|path| path.at.is_none())
+                && let Some(keys) = keys().of(ruler, self.has_rivals)
+            {
+                self.place_keyed(&mut paths, &keys, ruler.block_size());
             }
-            self.place_counted(&mut paths, ruler);
+            if !self.has_rivals {
+                self.place_counted(&mut paths, ruler);
+            }
         }
         paths.iter().flat_map(|path| self.pieces(path)).collect()
     }
@@ -289,6 +352,8 @@ impl Solver<'_> {
         for path in paths.iter_mut() {
             path.at = match (path.from_start, path.to_end) {
                 (true, true) => Some(self.gap.first).filter(|_| path.blocks == self.gap.length),
+                // Where another table begins alike, only what the first blocks lead to tells whose they are.
+                (true, false) if self.gap.first == 0 && self.has_rivals => None,
                 (true, false) => Some(self.gap.first).filter(|_| path.blocks <= self.gap.length),
                 (false, true) => end.checked_sub(path.blocks).filter(|at| *at >= self.gap.first),
                 _ => None,
@@ -304,7 +369,7 @@ impl Solver<'_> {
         let end = self.gap.first + self.gap.length;
         for which in 0..paths.len() {
             let path = &paths[which];
-            if keys.is_empty() || path.at.is_some() {
+            if path.at.is_some() {
                 continue;
             }
             let mut before = 0;
@@ -362,6 +427,17 @@ impl Solver<'_> {
             let Some((_, which, place)) = best else { return };
             (paths[which].at, paths[which].basis) = (Some(place), Basis::Count);
             self.mark(&paths[which], ruler);
+        }
+    }
+
+    /// Notes rows by which keys are checked.
+    fn note(&self, paths: &[Path], ruler: &mut Ruler) {
+        for path in paths {
+            let Some(mut at) = path.at else { continue };
+            for node in path.nodes.iter().map(|node| &self.nodes[*node]) {
+                ruler.know(node.rows.iter().map(|(rank, byte)| (*rank, at * ruler.block_size() + *byte as u64)).collect());
+                at += node.blocks;
+            }
         }
     }
 

@@ -11,9 +11,11 @@
 //!
 //! What fits in two places, or claims the same block twice, is left out.
 
+mod build;
 mod check;
 mod confirm;
 mod count;
+mod first;
 mod gap;
 mod index;
 mod keys;
@@ -28,7 +30,7 @@ use crate::run::Evidence;
 use crate::units::{Block, FileBlock};
 use gap::Gap;
 use index::Index;
-use keys::Keys;
+use keys::Leaves;
 use roaring::RoaringTreemap;
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -54,7 +56,7 @@ impl Recovery {
     /// Confirms blocks that pointers name but of which nothing tells whether they were used since. Whether any were.
     pub(super) fn confirm(&mut self, progress: &dyn Progress) -> bool {
         let (mut left, mut confirmed) = (MOST_CONFIRMED, vec![]);
-        for id in self.ids().filter(|id| self.file(*id).kind == super::Kind::File && self.file(*id).tally.of(Evidence::Unknown) > 0) {
+        for id in self.ids().filter(|id| subject::may_be_rows(self, *id) && self.file(*id).tally.of(Evidence::Unknown) > 0) {
             let blocks = if confirm::doubtful(self, id) > 0 { self.file(id).size / self.block_size() } else { 0 };
             if blocks == 0 || blocks > left {
                 continue;
@@ -79,7 +81,7 @@ impl Recovery {
     /// spare no more.
     pub(super) fn prove(&mut self, spare: &mut RoaringTreemap, progress: &dyn Progress) -> bool {
         let mut subjects = vec![];
-        for id in self.ids().filter(|id| self.file(*id).kind == super::Kind::File) {
+        for id in self.ids().filter(|id| subject::may_be_rows(self, *id)) {
             let gaps = if self.file(id).tally.of(Evidence::Unknown) > 0 { gap::of(self, id) } else { vec![] };
             if !gaps.is_empty()
                 && let Some(subject) = Subject::of(self, id)
@@ -123,7 +125,8 @@ impl Recovery {
 impl Recovery {
     /// The parts of `pieces`, which the allocators' habits placed in a file, that its content does not contradict.
     pub(super) fn not_contradicted(&self, id: FileId, pieces: Vec<fill::Piece>) -> Vec<fill::Piece> {
-        let Some(subject) = (if pieces.is_empty() { None } else { Subject::of(self, id) }) else { return pieces };
+        let subject = if pieces.is_empty() || !subject::may_be_rows(self, id) { None } else { Subject::of(self, id) };
+        let Some(subject) = subject else { return pieces };
         let ruler = count::Ruler::new(self, &subject);
         let agreeing = |piece: fill::Piece| check::agreeing(self, &subject, ruler.as_ref(), piece.first.0, piece.block, piece.length);
         let piece = |(at, block, length)| fill::Piece { first: FileBlock(at), block, length };
@@ -131,10 +134,10 @@ impl Recovery {
     }
 
     /// All leaves of keys that can be found.
-    fn keys(&self, subjects: &[(Subject, Vec<Gap>)], spare: &RoaringTreemap) -> Keys {
+    fn keys(&self, subjects: &[(Subject, Vec<Gap>)], spare: &RoaringTreemap) -> Leaves {
         let rows: HashSet<FileId> = subjects.iter().map(|(subject, _)| subject.id).collect();
         let free = index::near(spare, subjects.iter().flat_map(|(_, gaps)| gaps));
-        Keys::find(self, &free, |id| self.file(id).kind == super::Kind::File && !rows.contains(&id) && subject::may_be_index(self, id))
+        Leaves::find(self, &free, |id| !rows.contains(&id) && subject::may_be_index(self, id))
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Start {
     pub order: Box<dyn Order>,
     /// The block that would go on directly, if the file's last one is known.
     pub next: Option<u64>,
+    /// The rank of the last record that has one.
+    pub last: Option<u64>,
 }
 
 /// The first known block behind a gap.
@@ -24,14 +26,18 @@ pub struct End {
     pub block: u64,
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// Its byte at which a record begins.
+    pub phase: Option<usize>,
     /// The rank of its first rows.
     pub rank: Option<u64>,
+    /// That of the very first.
+    pub first: Option<u64>,
 }
 
 /// The state at a gap's first block; `None` where nothing tells where records begin.
 pub fn before(recovery: &Recovery, subject: &Subject, gap: &Gap) -> Option<Start> {
     if gap.first == 0 {
-        return Some(Start { order: subject.order.resume_at(0, usize::try_from(subject.tiling.start()).ok()?), next: None });
+        return Some(Start { order: subject.order.resume_at(0, usize::try_from(subject.tiling.start()).ok()?), next: None, last: None });
     }
     let is_data = |at: u64| recovery.run_at(subject.id, FileBlock(at)).is_some_and(|run| run.evidence.is_data());
     let blocks = (1..=BESIDE.min(gap.first)).take_while(|back| is_data(gap.first - back)).count() as u64;
@@ -45,10 +51,16 @@ pub fn before(recovery: &Recovery, subject: &Subject, gap: &Gap) -> Option<Start
         let mut order = subject.order.resume_at(0, last.head);
         // The last one is fed below, as the first is.
         bytes[last.first * size..].chunks(size).for_each(|block| _ = order.feed(block));
-        return Some(Start { order, next: gap.before.map(|block| block.get() + 1) });
+        let last = last_rank(subject, &bytes[last.first * size..], last.head);
+        return Some(Start { order, next: gap.before.map(|block| block.get() + 1), last });
     };
     let sound = bytes.chunks(size).all(|block| order.feed(block) != Verdict::Contradicted);
-    sound.then(|| Start { order, next: gap.before.map(|block| block.get() + 1) })
+    let last = last_rank(subject, &bytes, usize::try_from(subject.tiling.start()).ok()?);
+    sound.then(|| Start { order, next: gap.before.map(|block| block.get() + 1), last })
+}
+
+fn last_rank(subject: &Subject, bytes: &[u8], head: usize) -> Option<u64> {
+    subject.order.ranks(bytes, head).last().map(|(rank, _)| *rank)
 }
 
 /// The first known block behind a gap, if there is one directly behind it.
@@ -60,8 +72,9 @@ pub fn after(recovery: &Recovery, subject: &Subject, gap: &Gap) -> Option<End> {
     let size = recovery.block_size() as usize;
     let head = subject.tiling.stretches(&bytes, size).first().filter(|stretch| stretch.first == 0).map(|stretch| stretch.head);
     let rank = head.and_then(|head| subject.order.rank_from(&bytes[..bytes.len().min(LOOK_AT * size)], head));
+    let first = head.and_then(|head| subject.order.ranks(&bytes[..bytes.len().min(LOOK_AT * size)], head).first().map(|(rank, _)| *rank));
     bytes.truncate(size);
-    Some(End { block, bytes, rank })
+    Some(End { block, bytes, phase: head, rank, first })
 }
 
 /// The ranks between which those of the blocks in a gap lie.

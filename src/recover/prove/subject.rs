@@ -1,6 +1,6 @@
 //! A file that has gaps, and what its known blocks tell of all of them.
 
-use super::super::{FileId, Recovery};
+use super::super::{FileId, Recovery, file};
 use crate::content::myisam::header::Header;
 use crate::content::{self, Facts, Kind, Order, Tiling};
 use crate::run::{Place, Run};
@@ -21,6 +21,9 @@ const LEAP: u64 = 32;
 /// [`Counter::fits`](crate::content::myisam::counter::Counter::fits).
 const NEXT: u64 = 28;
 
+/// Records by which it is judged whether another file counts in the same way.
+const ALIKE: usize = 16;
+
 /// A file whose content tells the order of its blocks.
 pub struct Subject {
     /// The file.
@@ -31,6 +34,8 @@ pub struct Subject {
     pub order: Box<dyn Order>,
     /// By how much the rank rises in a block; `None` where nothing counts.
     pub stride: Option<u64>,
+    /// Nearly every record's rank is one above that of the record before.
+    pub is_dense: bool,
 }
 
 impl Subject {
@@ -61,11 +66,7 @@ impl Subject {
             };
             let bytes = &bytes[stretch.first * size..];
             let bytes = &bytes[..(stretch.blocks * size).min(bytes.len())];
-            let mut order = order.resume_at(0, stretch.head);
-            bytes.chunks(size).for_each(|block| _ = order.feed(block));
-            let rise = order.rank_from(bytes, stretch.head).zip(order.reached()).and_then(|(first, last)| last.checked_sub(first));
-            let stride = rise.map(|rise| (rise / stretch.blocks as u64).max(1));
-            best = Some((stretch.blocks, Subject { id, tiling, order, stride }));
+            best = Some((stretch.blocks, Subject::learnt(id, tiling, &*order, bytes, stretch.head, size)));
             if stretch.blocks as u64 == SAMPLE {
                 break;
             }
@@ -75,15 +76,39 @@ impl Subject {
 }
 
 impl Subject {
+    /// Learns from a stretch of a file.
+    pub fn learnt(id: FileId, tiling: Tiling, order: &dyn Order, bytes: &[u8], head: usize, block_size: usize) -> Subject {
+        let mut order = order.resume_at(0, head);
+        bytes.chunks(block_size).for_each(|block| _ = order.feed(block));
+        let rise = order.rank_from(bytes, head).zip(order.reached()).and_then(|(first, last)| last.checked_sub(first));
+        let stride = rise.map(|rise| (rise / bytes.len().div_ceil(block_size) as u64).max(1));
+        let ranks = order.ranks(bytes, head);
+        let steps = ranks.windows(2).filter(|pair| pair[0].0.checked_add(1) == Some(pair[1].0)).count();
+        let is_dense = (steps + 1) * 100 >= ranks.len() * 99;
+        Subject { id, tiling, order, stride, is_dense }
+    }
+
     /// Whether the rank of a block is none that the file can have so many blocks behind one of rank `before`.
     pub fn leaps(&self, before: u64, rank: u64, blocks: u64) -> bool {
         let step = self.stride.unwrap_or(0).saturating_mul(LEAP).saturating_add(LEAP);
         rank.saturating_add(step) < before || rank > before.saturating_add(step.saturating_mul(blocks.max(1)))
     }
 
-    /// How far behind the last rank the next one can be.
+    /// How far behind the last rank the next one can be, where both are typical for a few records.
     pub fn window(&self) -> u64 {
         self.stride.unwrap_or(0).saturating_mul(2).max(NEXT)
+    }
+
+    /// Whether a record of rank `next` can be the first whose rank is known behind one of rank `last`. A single one between, whose rank is
+    /// cut by the end of a block, may be missing.
+    pub fn follows(&self, last: u64, next: u64) -> bool {
+        next > last && next - last <= if self.is_dense { 2 } else { self.window() }
+    }
+
+    /// Whether these bytes hold records that count like this file's: then another table has the same columns.
+    pub fn is_alike(&self, ranks: &[(u64, usize)]) -> bool {
+        let rises = ranks.windows(2).filter(|pair| pair[0].0 < pair[1].0 && pair[1].0 - pair[0].0 <= NEXT).count();
+        ranks.len() > ALIKE && rises * 10 >= (ranks.len() - 1) * 9
     }
 }
 
@@ -115,8 +140,24 @@ pub fn index_file(recovery: &Recovery, id: FileId) -> Option<FileId> {
 
 /// Whether a file is a `.MYI`, or may be one, its first block being lost.
 pub fn may_be_index(recovery: &Recovery, id: FileId) -> bool {
+    let file = recovery.file(id);
+    if file.orphan.is_none() && !file.paths.iter().any(|path| path.ends_with(b".MYI")) {
+        return false;
+    }
     let head = head(recovery, id);
     head.is_empty() || content::identify(&head) == Some(Kind::MyisamIndex)
+}
+
+/// Whether a file may hold a table's rows, by its name, or because it has none.
+pub fn may_be_rows(recovery: &Recovery, id: FileId) -> bool {
+    let file = recovery.file(id);
+    file.kind == file::Kind::File && (file.orphan.is_some() || file.paths.iter().any(|path| path.ends_with(b".MYD")))
+}
+
+/// Some of a file's first named blocks in a row.
+pub fn sample(recovery: &Recovery, id: FileId, blocks: u64) -> Option<Vec<u8>> {
+    let run = recovery.runs(id).take(RUNS).find(|run| is_named(run) && run.length >= blocks)?;
+    read(recovery, id, run.file_block, blocks)
 }
 
 /// Consecutive blocks of a file that are named, up to its end; `None` where one is not, or cannot be read.

@@ -8,7 +8,7 @@ use crate::fs::Filesystem;
 /// How often a stretch is cut where it does not go on as the file would.
 const CUTS: usize = 16;
 /// Rows of a node that are kept.
-const ROWS: usize = 1024;
+const ROWS: usize = 256;
 /// Rows among which one with a typical rank is looked for.
 pub const MARKS: usize = 7;
 /// Blocks of which the first rows tell the rank: rows may be longer than one.
@@ -32,6 +32,8 @@ pub struct Node {
     pub rank: Option<u64>,
     /// Rows from all over it: rank, and byte counted from the node's first.
     pub rows: Vec<(u64, usize)>,
+    /// The ranks of its first and its last record that have one.
+    pub outer: Option<(u64, u64)>,
     /// The place behind it.
     pub end: Box<dyn Order>,
 }
@@ -65,6 +67,7 @@ pub fn walk(fs: &Filesystem, subject: &Subject, found: &Found) -> Vec<Node> {
         let most = if weak_start > 0 { weak_start as usize } else { usize::MAX };
         let blocks = follow(subject, rest, head, size, most);
         let whole = at + blocks.0 == found.blocks as usize;
+        let rows = subject.order.ranks(&rest[..(blocks.0 * size).min(rest.len())], head);
         nodes.push(Node {
             first: found.first + at as u64,
             blocks: blocks.0 as u64,
@@ -73,17 +76,11 @@ pub fn walk(fs: &Filesystem, subject: &Subject, found: &Found) -> Vec<Node> {
             head: rest[..size.min(rest.len())].to_vec(),
             phase: head,
             rank: subject.order.rank_from(&rest[..rest.len().min(LOOK_AT * size)], head),
-            rows: some(subject.order.ranks(&rest[..(blocks.0 * size).min(rest.len())], head)),
+            outer: rows.first().zip(rows.last()).map(|(first, last)| (first.0, last.0)),
+            rows: some(rows),
             end: blocks.1,
         });
         at += blocks.0;
-        if weak_start > 0 && blocks.0 as u64 == weak_start {
-            let first = subject.tiling.heads(rest, head).into_iter().find(|head| head / size >= blocks.0);
-            if let Some(first) = first.filter(|first| first / size == blocks.0) {
-                (head, weak_start) = (first % size, 0);
-                continue;
-            }
-        }
         let Some(next) = subject.tiling.stretches(&bytes[at * size..], size).first().copied() else { break };
         (at, head, weak_start, weak_end) = (at + next.first, next.head, next.weak_start as u64, next.weak_end as u64);
     }
