@@ -323,6 +323,36 @@ fn into_a_running_server() {
     assert_eq!(names(folder.path()), ["data"]);
 }
 
+/// A folder as MySQL 8 has it, made up: its definition is an `.sdi`, from which nothing is made, and which goes along. No real MySQL has seen it.
+#[test]
+fn the_layout_of_mysql() {
+    let lost = Lost::new(|_| ());
+    let (folder, datadir) = target();
+    let there = folder.path().join("there/mail");
+    fs::create_dir_all(&there).expect("a folder");
+    for name in ["dynamic.MYD", "dynamic.MYI"] {
+        fs::copy(lost.original(name), there.join(name)).expect("a copy");
+    }
+    fs::write(there.join("dynamic_361.sdi"), "{}").expect("a file");
+    let from = folder.path().join("there");
+    repaired(&mut script(&from, "mail/dynamic", &datadir));
+    assert_eq!(names(&datadir.join("mail")), ["dynamic.MYD", "dynamic.MYI", "dynamic_361.sdi"]);
+
+    let (sql, columns) = (folder.path().join("sql"), "sender VARCHAR(80) NOT NULL, body TEXT NOT NULL, KEY (sender)");
+    fs::write(&sql, format!("CREATE TABLE dynamic (id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, {columns});\n")).expect("a file");
+    fs::remove_file(there.join("dynamic.MYI")).expect("it was there");
+    for option in ["--force", "--sum"] {
+        let output = script(&from, "mail/dynamic", &datadir).args(["--force", option]).output().expect("it runs");
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains("give --create FILE.sql"), "{said}");
+    }
+    let (out, _) = repaired(script(&from, "mail/dynamic", &datadir).args(["--force", "--sum", "--create"]).arg(&sql));
+    assert_eq!(out, [format!("mail.dynamic {}", lost.sums[0])]);
+    assert_eq!(names(&datadir.join("mail")), ["dynamic.MYD", "dynamic.MYI", "dynamic_361.sdi"]);
+    fs::copy(lost.original("dynamic.frm"), datadir.join("mail/dynamic.frm")).expect("a copy");
+    assert_eq!(Server::start(&datadir).sum("dynamic"), lost.sums[0]);
+}
+
 /// Processes that mention a path in their arguments.
 fn processes(path: &Path) -> Vec<String> {
     let path = path.to_str().expect("a path");

@@ -51,14 +51,23 @@ class Repair:
         known = next((header for header in old if header), None)
         if self.args.create:
             known = self.created() if not all(old) or not self.table.frm else known
+        if self.table.sdi:
+            self.copy_dictionary(all(old))
         if self.table.frm and not os.path.exists(self.file(self.table.name, ".frm")):
             self.copy_definition()
-        elif not self.table.frm and not self.args.create:
+        elif not (self.table.frm or self.table.sdi or self.args.create):
             raise Refusal(f"{self.table}: its definition ({self.table.name}.frm) is neither lost nor in the datadir: give --frm FILE, "
                           "or --create FILE.sql with its CREATE TABLE")
         if not known:
             known = self.from_frm()
         return [self.fitting(part, header or Header(bytes(known.bytes))) for part, header in zip(self.table.parts, old)]
+
+    def copy_dictionary(self, whole):
+        """MySQL's definition of the table, from which no .MYI can be made. `whole` says that none has to."""
+        name = os.path.basename(self.table.sdi)
+        if not whole and not self.args.create:
+            raise Refusal(f"{self.table}: a .MYI cannot be made from {name}: give --create FILE.sql with the CREATE TABLE")
+        shutil.copyfile(self.table.sdi, self.file(name, ""))
 
     def copy_definition(self):
         for ext, source in ((".frm", self.table.frm), (".par", self.table.par)):

@@ -20,6 +20,8 @@ pub struct Stillness {
     births: BTreeMap<u64, BTreeMap<i64, usize>>,
     /// By block group of the inode, when files were deleted that left no trace of where they were, sorted, in seconds since 1970.
     deaths: BTreeMap<u64, Vec<i64>>,
+    /// Chains without an inode. Each is a file whose inode was deleted, or is in use again: one of those deaths and births is its own.
+    ownerless: u64,
     /// Files in use that are empty, but were changed after they were made.
     pub emptied: Vec<(Ino, Inode)>,
 }
@@ -95,6 +97,7 @@ impl Stillness {
     pub fn forget_owned(&mut self, fs: &Filesystem, files: &[LostFile]) {
         let per_group = fs.geometry().superblock.inodes_per_group.max(1);
         self.deaths.clear();
+        self.ownerless = files.iter().filter(|file| file.ino.is_none() && file.orphan.is_some()).count() as u64;
         for file in files.iter().filter(|file| !file.has_trace() && file.kind != Kind::Symlink) {
             if let (Some(ino), Some(ended)) = (file.ino, file.span.ended.or(file.deleted)) {
                 self.deaths.entry(u64::from((ino.0.max(1) - 1) / per_group)).or_default().push(ended.seconds);
@@ -129,8 +132,8 @@ impl Stillness {
             true => own.filter(|group| touched.contains(group) && many(unseen(*group), blocks_in(*group))).collect(),
             false => {
                 let own: Vec<u64> = own.collect();
-                let all = touched.into_iter().map(unseen).sum();
-                if many(all, own.iter().map(|group| blocks_in(*group)).sum()) { own } else { vec![] }
+                let all: u64 = touched.into_iter().map(unseen).sum();
+                if many(all.saturating_sub(self.ownerless), own.iter().map(|group| blocks_in(*group)).sum()) { own } else { vec![] }
             }
         };
         Since::Likely(doubtful)
