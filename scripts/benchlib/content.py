@@ -39,5 +39,6 @@ class Pool:
         data = bytearray(self.take(size))
         first = -at % 4096
         for place in range(first + STAMP, size - 8, 4096):
-            struct.pack_into("<Q", data, place, (at + place) // 4096)
+            # As no block's number could look: among zeros it would be taken for a pointer, rightly.
+            struct.pack_into("<II", data, place, (at + place) // 4096 | 0xC0000000, 0xFFFFFFFF)
         return data
