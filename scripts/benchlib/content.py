@@ -34,11 +34,11 @@ class Pool:
         at = self.choose.randrange(self.size)
         return self.bytes[at:at + size]
 
-    def stamped(self, size, at):
-        """Bytes of a file from `at` on: each block holds its own number, so that none is like another."""
+    def stamped(self, size, at, file=0):
+        """Bytes of a file from `at` on: each block holds its own number and the file's, so that none is like another."""
         data = bytearray(self.take(size))
         first = -at % 4096
         for place in range(first + STAMP, size - 8, 4096):
             # As no block's number could look: among zeros it would be taken for a pointer, rightly.
-            struct.pack_into("<II", data, place, (at + place) // 4096 | 0xC0000000, 0xFFFFFFFF)
+            struct.pack_into("<II", data, place, (at + place) // 4096 | 0xC0000000, 0xFFFFFF00 + file)
         return data

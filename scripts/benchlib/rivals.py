@@ -8,12 +8,13 @@ from makeimage.disk import Disk
 from makeimage.system import Failure
 from .content import Pool
 from .machine import GIB, MB, need_room, say
-from .results import Row, second
+from .results import Row, median, second
 from .watch import run
 
 BLOCK = 4096
 PIECE = 4 * MB
-UNDELFS = "undelfs copy"
+UNDELFS, JOURNAL = "undelfs copy", "undelfs copy --scan no"
+EXT4MAGIC, EXTUNDELETE, PHOTOREC = "ext4magic -M", "extundelete --restore-all", "photorec"
 
 
 class Two:
@@ -45,7 +46,7 @@ class Two:
                 for name in left:
                     # Whole blocks, so that each can be told for itself.
                     count = min(choose.randrange(PIECE // BLOCK // 4, PIECE // BLOCK) * BLOCK, left[name])
-                    data = pool.stamped(count, written[name])
+                    data = pool.stamped(count, written[name], list(left).index(name))
                     if name == "database" and written[name] == 0:
                         data[:32] = b"SQLite format 3\0" + bytes([16, 0, 1, 1, 0, 64, 32, 32, 0, 0, 0, 1]) + (left[name] // BLOCK).to_bytes(4)
                     with open(paths[name], "ab") as file:
@@ -88,46 +89,62 @@ class Two:
         return ", ".join(f"{name} {count:,} of {len(self.truth[name]):,}" for name, count in right.items())
 
 
+def is_short(took):
+    """Whether something that took so many seconds, or was ended, is worth repeating."""
+    return took is not None and took < 15
+
+
 def rivals(bench):
-    """Each gets the same image, and no more than a while for it."""
+    """Each gets the same image, and no more than a while for it; those that are done soon take turns."""
     two = Two(os.path.join(bench.memory, "two.img"), *((GIB, (60 * MB, 40 * MB)) if bench.quick else (3 * GIB, (300 * MB, 200 * MB))))
     most = 20 if bench.quick else 90
-    seconds, right = {}, {}
+    times, right = {}, {}
     out = os.path.join(bench.memory, "out")
     jobs = {
         UNDELFS: [bench.undelfs, "-q", "copy", "--no-catalog", two.path, "by-inode", "orphans", out],
-        "ext4magic -M": ["ext4magic", two.path, "-M", "-d", out],
-        "extundelete --restore-all": ["extundelete", "--restore-all", two.path],
-        "photorec": ["photorec", "/d", os.path.join(out, "recup"), "/cmd", two.path,
+        JOURNAL: [bench.undelfs, "-q", "copy", "--no-catalog", "--scan", "no", two.path, "by-inode", out],
+        EXT4MAGIC: ["ext4magic", two.path, "-M", "-d", out],
+        EXTUNDELETE: ["extundelete", "--restore-all", two.path],
+        PHOTOREC: ["photorec", "/d", os.path.join(out, "recup"), "/cmd", two.path,
                      "partition_none,options,mode_ext2,fileopt,everything,enable,freespace,search"],
     }
     try:
-        for name, command in jobs.items():
-            say(f"  {name}")
-            os.mkdir(out)
-            # Tools end with 1 where something was not as it should be, and the files are what counts.
-            seconds[name], _ = run(*command, cwd=out, ok=range(256), most=most)
-            right[name] = two.right(out)
-            shutil.rmtree(out)
+        for number in range(bench.rounds(3, 1) + 1):
+            for name, command in jobs.items():
+                if number > 0 and not is_short(times[name][0]):
+                    continue
+                os.mkdir(out)
+                # Tools end with 1 where something was not as it should be, and the files are what counts.
+                times.setdefault(name, []).append(run(*command, cwd=out, ok=range(256), most=most)[0])
+                if number == 0:
+                    right[name] = two.right(out)
+                shutil.rmtree(out)
     finally:
         shutil.rmtree(out, ignore_errors=True)
         os.unlink(two.path)
-    if seconds[UNDELFS] is None:
+    seconds = {name: median(took[1:]) if len(took) > 1 else took[0] for name, took in times.items()}
+    if None in (seconds[UNDELFS], seconds[JOURNAL]):
         raise Failure(f"undelfs was not done after {most} s")
-    results = bench.results
-    work = f"all that is lost from {two.size / GIB:.0f} GiB: {two.words(right[UNDELFS])} blocks right"
-    for name in list(jobs)[1:]:
-        took = seconds[name]
-        figure = f"{second(took) if took else f'not done after {most} s'}: {two.words(right[name])}"
-        if not any(right[name].values()):
-            # How fast nothing is found says nothing.
-            results.rows.append(Row(work, second(seconds[UNDELFS]), f"`{name}`", figure))
-            continue
-        ratio = (took or most) / seconds[UNDELFS]
-        finds = all(right[UNDELFS][file] >= count for file, count in right[name].items())
-        results.rows.append(Row(work, second(seconds[UNDELFS]), f"`{name}`", figure, ratio, "≥ 1, and finds no less",
-                                ratio >= 1 and finds, ratio))
+    # ext4magic and extundelete look at what journal and inodes know, and not at free space: without its scan, undelfs does the same.
+    for ours, others in ((UNDELFS, (EXT4MAGIC, EXTUNDELETE, PHOTOREC)), (JOURNAL, (EXT4MAGIC, EXTUNDELETE))):
+        for name in others:
+            bench.results.rows.append(row(two, ours, name, seconds, right, most))
     blocks = {f"{file}, blocks right": {name: right[name][file] for name in jobs} for file in two.truth}
+    results = bench.results
     results.bars("rivals-blocks", "All that is lost: blocks that come out right", "", blocks)
     results.bars("rivals-seconds", f"All that is lost: seconds (at most {most})", "s", {"": {name: took or most for name, took in seconds.items()}})
-    results.raw["rivals"] = {"seconds": seconds, "right": right, "total": {name: len(blocks) for name, blocks in two.truth.items()}}
+    results.raw["rivals"] = {"seconds": times, "right": right, "total": {name: len(blocks) for name, blocks in two.truth.items()}}
+
+
+def row(two, ours, name, seconds, right, most):
+    """The line of one program beside undelfs."""
+    work = f"all that is lost from {two.size / GIB:.0f} GiB: `{ours}`"
+    figure = f"{second(seconds[ours])}: {two.words(right[ours])} blocks"
+    took = seconds[name]
+    theirs = f"{second(took) if took else f'not done after {most} s'}: {two.words(right[name])} blocks"
+    if not any(right[name].values()):
+        # How fast nothing is found says nothing.
+        return Row(work, figure, f"`{name}`", theirs)
+    ratio = (took or most) / seconds[ours]
+    finds = all(right[ours][file] >= count for file, count in right[name].items())
+    return Row(work, figure, f"`{name}`", theirs, ratio, "≥ 1, and finds no less", ratio >= 1 and finds, ratio)
