@@ -46,8 +46,10 @@ class Measured:
                 began = time.perf_counter()
                 read = [os.pread(fd, BLOCK, mark * BLOCK) for mark in marks]
                 self.random = (time.perf_counter() - began) / len(marks)
-                if any(data != file.content(mark) for mark, data in zip(marks, read)):
-                    raise Failure(f"a file of {file.fragments} fragments: other bytes than were written")
+                wrong = sum(data != file.content(mark) for mark, data in zip(marks, read))
+                if wrong:
+                    there = os.getxattr(fd, "user.undelfs.recovered").decode()
+                    raise Failure(f"a file of {file.fragments} fragments: {wrong} of {len(marks)} blocks are not as written ({there} is there)")
                 os.close(fd)
                 self.entries = timed("ls", "-lR", os.path.dirname(server.path))
         finally:

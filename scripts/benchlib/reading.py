@@ -55,7 +55,8 @@ class Readers:
 
     def _bare(self):
         # As many bytes, in one piece, from the image's start: finding them costs nothing.
-        return self._server("bare server", "file", self.bench.bare, self.lost.after, None, read_ahead=READ_AHEAD)
+        announce = [] if self.in_memory else ["announce"]
+        return self._server("bare server", "file", self.bench.bare, self.lost.after, None, *announce, read_ahead=READ_AHEAD)
 
     def _fuse2fs(self):
         return self._server("fuse2fs", PATH, "fuse2fs", self.lost.before, None, "-f", "-o", "ro")
@@ -120,7 +121,9 @@ def _report(bench, figures, memory, where, cold):
         show = rate if work == SEQUENTIAL else micro
         for other in figures[work]:
             if other != "undelfs":
-                results.compare(title, other, figures[work]["undelfs"], figures[work][other], show, TARGETS.get((work, other)))
+                # Where the disk is what bounds all of them, none can be 2.5 times as fast as another.
+                target = None if cold and other == "fuse2fs" else TARGETS.get((work, other))
+                results.compare(title, other, figures[work]["undelfs"], figures[work][other], show, target)
         unit, scale = ("MB/s", 1e-6) if work == SEQUENTIAL else ("µs, less is better", 1e6)
         name = f"read-{'cold' if cold else 'memory'}-{work}"
         results.bars(name, title, unit, {"": {source: median(each) * scale for source, each in figures[work].items()}})
