@@ -107,6 +107,7 @@ fn open(args: &ImageArgs, global: &Global) -> Result<Arc<Tree>> {
         scan: args.recovery.scan != Scan::No,
         catalog: place(args),
         hints: args.recovery.hint.clone(),
+        content: !args.recovery.no_content,
     };
     let meter = Meter::new(global);
     let recovery = Recovery::open(&options, &meter);

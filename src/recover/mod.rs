@@ -16,19 +16,21 @@ mod inodes;
 mod names;
 mod owners;
 mod placed;
+mod prove;
 mod read;
 mod rebuild;
 mod reuse;
 mod stillness;
 mod table;
 mod takers;
+mod turnover;
 mod unclaimed;
 
 pub use crate::progress::Progress;
-pub use file::{Candidate, FileId, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time};
+pub use file::{Candidate, FileId, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time, Zeroed};
 pub use hint::Hint;
 pub use info::{Info, JournalInfo};
-pub use placed::{Placed, PlacedTable};
+pub use placed::{Basis, Placed, PlacedTable};
 pub use read::{Range, Segment};
 pub use takers::Taker;
 
@@ -39,7 +41,7 @@ use crate::image::{Image, ImageOptions};
 use crate::run::Run;
 use crate::scan::Survey;
 use crate::units::{Block, FileBlock, Ino};
-use chain::{Cache, Chain, Claims, Piece};
+use chain::{Cache, Chain, Claims, Piece, Spot};
 use inodes::Inodes;
 use lru::LruCache;
 use rebuild::{Known, Rebuild};
@@ -66,12 +68,14 @@ pub struct OpenOptions {
     pub catalog: Place,
     /// What the user knows of files.
     pub hints: Vec<Hint>,
+    /// Whether the content of files is used to place blocks that no pointer names, and to tell sizes.
+    pub content: bool,
 }
 
 impl OpenOptions {
     /// The image, with everything else as it is when nothing is asked for.
     pub fn new(image: ImageOptions) -> Self {
-        OpenOptions { image, superblock: None, scan: true, catalog: Place::Nowhere, hints: vec![] }
+        OpenOptions { image, superblock: None, scan: true, catalog: Place::Nowhere, hints: vec![], content: true }
     }
 }
 
@@ -123,7 +127,8 @@ impl Recovery {
         recovery.files.iter_mut().zip(paths).for_each(|(file, paths)| file.paths = paths);
         progress.step("joining chains", 0, 0);
         drop(inodes);
-        Rebuild { survey: &survey, known, stillness, hints: &options.hints, progress, ends: HashMap::new() }.run(&mut recovery);
+        Rebuild { survey: &survey, known, stillness, hints: &options.hints, content: options.content, progress, ends: HashMap::new() }
+            .run(&mut recovery);
         recovery.remarks.iter().for_each(|line| log::warn!("{line}"));
         recovery.finish();
         Ok(recovery)
@@ -254,7 +259,11 @@ impl Cache for PiecesOf<'_> {
 }
 
 impl Claims for RoaringTreemap {
-    fn lost_to_newer(&self, block: Block, _: Option<FileBlock>) -> bool {
+    fn lost_to_newer(&self, block: Block, _: Spot) -> bool {
         self.contains(block.get())
+    }
+
+    fn was_kept(&self, block: Block, _: Spot) -> bool {
+        !self.contains(block.get())
     }
 }
