@@ -2,7 +2,8 @@
 //! the journal, those included that no descriptor names any more.
 
 use super::Progress;
-use super::history::{InodeCopy, Life, lives};
+use super::file::LostFile;
+use super::history::{InodeCopy, Life, lives, losses};
 use crate::format::group::INODE_UNINIT;
 use crate::format::inode::{Inode, S_IFDIR, S_IFMT};
 use crate::fs::Filesystem;
@@ -84,6 +85,16 @@ impl Inodes {
         };
         result.lives = histories.into_iter().map(|(ino, copies)| (ino, exact(lives(ino, copies)))).collect();
         result
+    }
+
+    /// What all lives lost. Their copies go with it: nothing else looks at them, and they are most of what a life takes in memory.
+    pub fn take_losses(&mut self, fs: &Filesystem) -> Vec<LostFile> {
+        let mut files = vec![];
+        for life in self.lives.values_mut().flatten() {
+            files.extend(losses(fs, life));
+            life.copies = vec![];
+        }
+        files
     }
 }
 

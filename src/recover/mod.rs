@@ -96,8 +96,8 @@ impl Recovery {
         let image = Image::open(&options.image)?;
         progress.step("reading the journal", 0, 0);
         let fs = Filesystem::open(image, options.superblock, options.image.journal.as_deref())?;
-        let inodes = Inodes::scan(&fs, progress);
-        let mut files: Vec<LostFile> = inodes.lives.values().flatten().flat_map(|life| history::losses(&fs, life)).collect();
+        let mut inodes = Inodes::scan(&fs, progress);
+        let mut files = inodes.take_losses(&fs);
         sort(&mut files);
         let reuse = Reuse::default();
         let stillness = Stillness::observe(&fs, &files);
@@ -131,21 +131,19 @@ impl Recovery {
 
     /// Drops the files of which neither a name nor content is left, and numbers the lives of each inode.
     fn finish(&mut self) {
-        let mut kept = vec![];
-        for (file, verdict) in self.files.drain(..).zip(self.verdicts.drain(..)) {
-            if !file.paths.is_empty() || file.has_trace() {
-                kept.push((file, verdict));
-            }
-        }
+        let is_kept = |file: &LostFile| !file.paths.is_empty() || file.has_trace();
+        // In place: a second list of a hundred thousand files would double what they take.
+        let mut files = self.files.iter();
+        self.verdicts.retain(|_| files.next().is_some_and(is_kept));
+        self.files.retain(is_kept);
         let mut versions = HashMap::<Ino, u32>::new();
-        for (file, _) in &mut kept {
+        for file in &mut self.files {
             if let Some(ino) = file.ino {
                 let next = versions.entry(ino).or_default();
                 file.version = *next;
                 *next += 1;
             }
         }
-        (self.files, self.verdicts) = kept.into_iter().unzip();
         // The files have other ids now.
         *lock(&self.pieces) = Pieces::default();
     }
