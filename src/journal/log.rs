@@ -63,7 +63,7 @@ impl Log {
         let sb = &geometry.superblock;
         let from_inode = || {
             let (block, at) = geometry.inode_location(Ino(sb.journal_inum))?;
-            let bytes = read_at(image, block, sb.block_size, 1).ok()?;
+            let bytes = read_at(image, block, sb.block_size).ok()?;
             let inode = Inode::parse(bytes.get(at..)?)?;
             Some((inode.pointers(), inode.size))
         };
@@ -100,9 +100,15 @@ impl Log {
 
     /// Physical place of a log block.
     fn place(&self, index: u32) -> Option<Block> {
+        Some(self.run_at(index)?.0)
+    }
+
+    /// Physical place of a log block, and how many lie together from there on.
+    fn run_at(&self, index: u32) -> Option<(Block, u32)> {
         let at = self.map.partition_point(|(first, ..)| *first <= index).checked_sub(1)?;
         let (first, block, count) = self.map[at];
-        (index - first < count).then(|| block.plus(u64::from(index - first)))
+        let within = index - first;
+        (within < count).then(|| (block.plus(u64::from(within)), count - within))
     }
 
     /// Whether a block of the filesystem is one of the log's. The log commonly is a run or two.
@@ -119,14 +125,30 @@ impl Log {
     /// Reads a log block as it stands.
     pub fn read(&self, image: &Image, index: u32) -> io::Result<Vec<u8>> {
         let block = self.place(index).ok_or(io::ErrorKind::UnexpectedEof)?;
-        read_at(self.device.as_ref().unwrap_or(image), block, self.block_size, 1)
+        read_at(self.device.as_ref().unwrap_or(image), block, self.block_size)
     }
 
-    /// Reads as many log blocks from `index` on as lie together, at most `count`; at least one.
-    pub fn read_many(&self, image: &Image, index: u32, count: u32) -> io::Result<Vec<u8>> {
-        let block = self.place(index).ok_or(io::ErrorKind::UnexpectedEof)?;
-        let together = (1..count).take_while(|n| self.place(index + n) == Some(block.plus((*n).into()))).count() as u64 + 1;
-        read_at(self.device.as_ref().unwrap_or(image), block, self.block_size, together)
+    /// Reads as many log blocks from `index` on as lie together, at most `count`, at least one, with `buffer` as the room for them.
+    pub fn read_many<'b>(&self, image: &Image, index: u32, count: u32, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
+        let (block, together) = self.run_at(index).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let length = (u64::from(together.min(count)) * self.block_size) as usize;
+        buffer.resize(buffer.len().max(length), 0);
+        let offset = block.get().checked_mul(self.block_size).ok_or(io::ErrorKind::InvalidInput)?;
+        self.device.as_ref().unwrap_or(image).read_exact_at(&mut buffer[..length], offset)?;
+        Ok(&buffer[..length])
+    }
+
+    /// How many log blocks from `index` on, at most `count`, lie together in a hole of a sparse image.
+    pub fn hole_at(&self, image: &Image, index: u32, count: u32) -> u32 {
+        let image = self.device.as_ref().unwrap_or(image);
+        let Some((block, together)) = self.run_at(index) else { return 0 };
+        let (start, length) = (block.get().saturating_mul(self.block_size), u64::from(together) * self.block_size);
+        // What the image does not hold is no hole.
+        if start.saturating_add(length) > image.len() || image.is_unread(start, length) {
+            return 0;
+        }
+        let blocks = image.next_data(start).map_or(u64::from(together), |data| (data - start.min(data)) / self.block_size);
+        together.min(count).min(u32::try_from(blocks).unwrap_or(u32::MAX))
     }
 
     /// Reads a copy and undoes its escape.
@@ -149,10 +171,10 @@ impl Log {
     }
 }
 
-/// Reads `count` blocks of `size` bytes from `block` on.
-fn read_at(image: &Image, block: Block, size: u64, count: u64) -> io::Result<Vec<u8>> {
+/// Reads a block of `size` bytes.
+fn read_at(image: &Image, block: Block, size: u64) -> io::Result<Vec<u8>> {
     let offset = block.get().checked_mul(size).ok_or(io::ErrorKind::InvalidInput)?;
-    let mut bytes = vec![0; (size * count) as usize];
+    let mut bytes = vec![0; size as usize];
     image.read_exact_at(&mut bytes, offset)?;
     Ok(bytes)
 }
@@ -182,7 +204,7 @@ fn map_of(image: &Image, geometry: &Geometry, pointers: &[Option<Block>; 15], bl
             add(at, block);
             continue;
         }
-        let Ok(bytes) = read_at(image, block, geometry.superblock.block_size, 1) else { continue };
+        let Ok(bytes) = read_at(image, block, geometry.superblock.block_size) else { continue };
         let span = indirect::span(level - 1, per);
         let below: Vec<_> = indirect::parse(&bytes).zip(0..).filter_map(|(p, i)| Some((at + i * span, level - 1, p?))).collect();
         todo.extend(below.into_iter().rev());

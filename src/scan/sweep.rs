@@ -4,7 +4,7 @@
 //! sequential stream, however many processors look at what it delivers.
 
 use super::page::{Finding, Page, examine};
-use crate::format::group;
+use crate::format::{group, is_blank};
 use crate::fs::{Filesystem, test_bit};
 use crate::progress::Progress;
 use crate::units::Block;
@@ -220,13 +220,6 @@ fn sweep_chunk(fs: &Filesystem, group: u64, bitmap: &[u8], chunk: &Range<u64>) -
     found
 }
 
-/// Whether all bytes are 0: compared in pieces, each by as wide instructions as there are, the first of them small, since it commonly tells.
-fn is_blank(bytes: &[u8]) -> bool {
-    const ZEROS: [u8; 1024] = [0; 1024];
-    let (head, rest) = bytes.split_at(bytes.len().min(16));
-    head == &ZEROS[..head.len()] && rest.chunks(ZEROS.len()).all(|piece| piece == &ZEROS[..piece.len()])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,19 +230,6 @@ mod tests {
             [(&[0u8, 0][..], 16, 16), (&[0xff, 0b1010_0000], 16, 6), (&[0, 0b1111_0101], 12, 10), (&[0], 16, 8), (&[], 9, 0)]
         {
             assert_eq!(free_in(bitmap, count), free, "{bitmap:?}");
-        }
-    }
-
-    #[test]
-    fn blanks() {
-        for length in [1024, 4096, 65536] {
-            let mut bytes = vec![0; length];
-            assert!(is_blank(&bytes));
-            for at in [0, 15, 16, 1023, length - 1] {
-                bytes[at] = 1;
-                assert!(!is_blank(&bytes), "{length} {at}");
-                bytes[at] = 0;
-            }
         }
     }
 }
