@@ -46,6 +46,7 @@
 //! if a pointer names it, or nothing else fits its place, and nothing speaks against it. Where most of the transactions since the loss
 //! are missing from the journal, and files came and went that left no trace of where they were, it is not.
 
+pub mod behind;
 pub mod catalog;
 pub mod content;
 pub mod error;

@@ -125,6 +125,11 @@ impl<'a> Scan<'a> {
         Ok(Scan { fs, store: Some(store), known, must: true })
     }
 
+    /// Whether every group is known, so that nothing need be looked for in the image.
+    pub fn is_complete(&self) -> bool {
+        self.known.len() as u64 >= self.fs.geometry().superblock.groups()
+    }
+
     /// Where the catalog is.
     pub fn path(&self) -> Option<&Path> {
         self.store.as_ref().map(Store::path)

@@ -123,10 +123,12 @@ pub struct RecoveryArgs {
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scan {
-    /// Where nothing is known yet, before anything is shown
+    /// Before anything is shown; but where that takes more than a minute, mount goes on without waiting for it
     Auto,
     /// Before anything is shown
     Wait,
+    /// Behind the mount, which shows at first what the journal remembers, and the rest when it is found (only with mount)
+    Background,
     /// Not at all
     No,
 }

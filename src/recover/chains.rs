@@ -125,6 +125,7 @@ impl Draft<'_> {
             zeroed: vec![],
             paths: vec![],
             tally: Tally::default(),
+            number: None,
             orphan: self.chain.top(self.survey).map(|page| Orphan { top: page.block, candidates: vec![] }),
         }
     }

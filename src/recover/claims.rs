@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 /// What the pass found of one file.
-#[derive(Default)]
+#[derive(PartialEq, Default)]
 pub struct Verdict {
     /// Blocks that it lost to a file lost later.
     pub lost: RoaringTreemap,

@@ -177,6 +177,8 @@ pub struct LostFile {
     pub paths: Vec<Vec<u8>>,
     /// What of it is there.
     pub tally: Tally,
+    /// Its place among what the inodes tell, the same however often what was lost is found; `None` for what only chains tell.
+    pub number: Option<u32>,
     /// For a chain found without its inode's pointers: its topmost indirect block, and whose it may be.
     pub orphan: Option<Orphan>,
 }
@@ -201,7 +203,21 @@ pub struct Candidate {
     pub when: Option<Time>,
 }
 
+/// What a lost file is known by, in every look at one filesystem.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Key {
+    /// Its number.
+    Number(u32),
+    /// The topmost indirect block of its chain.
+    Chain(Block),
+}
+
 impl LostFile {
+    /// What it is known by.
+    pub fn key(&self) -> Option<Key> {
+        self.number.map(Key::Number).or(self.orphan.as_ref().map(|orphan| Key::Chain(orphan.top)))
+    }
+
     /// Whether all, some or nothing of its content is there.
     pub fn state(&self) -> State {
         let missing = self.tally.missing();

@@ -15,6 +15,7 @@ pub mod info;
 mod inodes;
 mod names;
 mod owners;
+pub mod past;
 mod placed;
 mod read;
 mod rebuild;
@@ -25,9 +26,10 @@ mod takers;
 mod unclaimed;
 
 pub use crate::progress::Progress;
-pub use file::{Candidate, FileId, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time};
+pub use file::{Candidate, FileId, Key, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time};
 pub use hint::Hint;
 pub use info::{Info, JournalInfo};
+pub use past::Past;
 pub use placed::{Placed, PlacedTable};
 pub use read::{Range, Segment};
 pub use takers::Taker;
@@ -38,16 +40,14 @@ use crate::fs::{Filesystem, lock};
 use crate::image::{Image, ImageOptions};
 use crate::run::Run;
 use crate::scan::Survey;
+use crate::scan::extent::Looked;
 use crate::units::{Block, FileBlock, Ino};
 use chain::{Cache, Chain, Claims, Piece};
-use inodes::Inodes;
 use lru::LruCache;
-use rebuild::{Known, Rebuild};
 use reuse::Reuse;
 use roaring::RoaringTreemap;
 use std::collections::HashMap;
-use std::sync::Mutex;
-use stillness::Stillness;
+use std::sync::{Arc, Mutex};
 
 /// Bytes of pieces of block maps kept in memory, shared by all files. A piece maps 4 MiB with 4 KiB blocks; it commonly is a run or two,
 /// and 90 KiB at the worst.
@@ -77,7 +77,7 @@ impl OpenOptions {
 
 /// What a filesystem lost. Shared by all threads.
 pub struct Recovery {
-    fs: Filesystem,
+    fs: Arc<Filesystem>,
     reuse: Reuse,
     files: Vec<LostFile>,
     /// For each file what the pass over all claims found.
@@ -88,44 +88,19 @@ pub struct Recovery {
     remarks: Vec<String>,
     pieces: Mutex<Pieces>,
     unreadable_inodes: u64,
+    looked: Looked,
 }
 
 impl Recovery {
     /// Opens an image, reads its history and finds what was lost.
     pub fn open(options: &OpenOptions, progress: &dyn Progress) -> Result<Recovery> {
-        let image = Image::open(&options.image)?;
-        progress.step("reading the journal", 0, 0);
-        let fs = Filesystem::open(image, options.superblock, options.image.journal.as_deref())?;
-        let mut inodes = Inodes::scan(&fs, progress);
-        let mut files = inodes.take_losses(&fs);
-        sort(&mut files);
-        let reuse = Reuse::default();
-        let stillness = Stillness::observe(&fs, &files);
+        let past = Past::read(options, progress)?;
         let survey = match options.scan {
-            true => catalog::survey(&fs, &options.catalog, &options.image, progress)?,
+            true => catalog::survey(past.filesystem(), &options.catalog, &options.image, progress)?,
             false => Survey::default(),
         };
-        let mut known = Known::new(&survey);
-        let (verdicts, claimed) = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |seen| known.see(seen), progress);
-        let known = known.places();
-        let mut recovery = Recovery {
-            fs,
-            reuse,
-            files,
-            verdicts,
-            claimed,
-            remarks: vec![],
-            pieces: Mutex::default(),
-            unreadable_inodes: inodes.unreadable,
-        };
-        progress.step("reading folders", 0, 0);
-        let paths = names::paths(&recovery, &inodes, progress);
-        recovery.files.iter_mut().zip(paths).for_each(|(file, paths)| file.paths = paths);
-        progress.step("joining chains", 0, 0);
-        drop(inodes);
-        Rebuild { survey: &survey, known, stillness, hints: &options.hints, progress, ends: HashMap::new() }.run(&mut recovery);
+        let recovery = past.recover(&survey, progress);
         recovery.remarks.iter().for_each(|line| log::warn!("{line}"));
-        recovery.finish();
         Ok(recovery)
     }
 
@@ -171,6 +146,11 @@ impl Recovery {
         &self.remarks
     }
 
+    /// What of free space was looked through for it.
+    pub fn looked(&self) -> &Looked {
+        &self.looked
+    }
+
     /// The filesystem.
     pub fn filesystem(&self) -> &Filesystem {
         &self.fs
@@ -184,6 +164,15 @@ impl Recovery {
     /// Bytes of a block.
     pub fn block_size(&self) -> u64 {
         self.fs.block_size()
+    }
+
+    /// Whether a file's content is the same, byte for byte and by the same evidence, as that of a file of `other`, another look at the same
+    /// filesystem.
+    pub fn shows_alike(&self, id: FileId, other: &Recovery, other_id: FileId) -> bool {
+        fn content(file: &LostFile) -> impl PartialEq {
+            (file.kind, file.size, &file.mapping, &file.zeroed, &file.span)
+        }
+        content(self.file(id)) == content(other.file(other_id)) && self.verdicts[id.0 as usize] == other.verdicts[other_id.0 as usize]
     }
 
     /// The run that `at` lies in, from `at` on, as long as one lookup tells; `None` past the file's end.

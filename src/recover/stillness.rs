@@ -11,7 +11,7 @@ use crate::units::Ino;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the inodes of today tell of the time since a loss.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Stillness {
     /// The last time that blocks were given to a file, as far as inodes tell.
     last_change: Time,

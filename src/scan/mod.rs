@@ -1,11 +1,13 @@
 //! One pass over everything that is free: which blocks can be indirect blocks of lost files ([`page`]), and which hold anything at all.
 //! [`sweep`](mod@sweep) is the pass; [`crate::catalog`] keeps what it found.
 
+pub mod extent;
 pub mod page;
 pub mod sweep;
 
 use crate::fs::Filesystem;
 use crate::units::Block;
+use extent::Looked;
 use page::{Finding, Page, Source, examine};
 use roaring::RoaringTreemap;
 use std::collections::{HashMap, HashSet};
@@ -20,6 +22,8 @@ pub struct Survey {
     pub written: RoaringTreemap,
     /// Free blocks that cannot be read.
     pub unreadable: u64,
+    /// What it is a survey of.
+    pub looked: Looked,
 }
 
 /// What groups hold, put together one by one.
@@ -46,6 +50,7 @@ impl Gathering {
         drop_integer_tables(&mut survey.pages, &integers, fs.pointers_per_block());
         survey.add_journal(fs);
         survey.pages.sort_by_key(|page| page.block);
+        survey.looked = Looked::Whole;
         survey
     }
 }

@@ -64,7 +64,7 @@ impl Tally {
 }
 
 /// Looks through the free blocks of `groups`, in this order. `found` is told of each as soon as it is done, and may end the pass; `tally`
-/// counts on.
+/// counts on. Ends early also where `progress` says that nobody wants it any more.
 pub fn sweep(
     fs: &Filesystem,
     groups: impl IntoIterator<Item = u64>,
@@ -74,7 +74,8 @@ pub fn sweep(
 ) {
     for group in groups {
         let part = sweep_group(fs, group, tally, progress);
-        if found(group, part).is_break() {
+        // Of a group that was not looked through to its end nothing is known.
+        if !progress.is_wanted() || found(group, part).is_break() {
             return;
         }
     }
@@ -99,6 +100,9 @@ fn sweep_group(fs: &Filesystem, group: u64, tally: &Tally, progress: &dyn Progre
     let is_cold = is_cold(fs, group, &chunks);
     let looked_at = AtomicU64::new(0);
     let judge = |(index, chunk): (usize, Range<u64>)| {
+        if !progress.is_wanted() {
+            return (index, Chunk::default());
+        }
         let found = sweep_chunk(fs, group, &bitmap, &chunk);
         let free = chunk.filter(|at| !test_bit(&bitmap, *at as usize)).count() as u64;
         looked_at.fetch_add(free, Ordering::Relaxed);
