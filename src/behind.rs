@@ -1,5 +1,10 @@
 //! The scan that goes on behind a mount: begun in a thread of its own, waited for as long as that is worth it, and then left to itself
 //! while what the journal tells can be used already.
+//!
+//! What free space tells is told in steps. Until all of it was looked through, a chain can be a part of a longer one, and another can turn out
+//! to fit an inode better. So chains found so far stand for themselves only, marked as unfinished and never as complete
+//! ([`crate::recover::Orphan::unfinished`]); to whom they belong, and what can be inferred, is decided at the end, when the result is the same
+//! as if one had waited for it.
 
 use crate::catalog::{Place, Scan};
 use crate::error::{Error, Result};
@@ -19,6 +24,13 @@ const MEASURED: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether waiting is still worth it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The shortest time between one look at what was found so far and the next.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The pause is so many times what a look takes, so that the scan is hardly slower for it, and at least such a part of the time since the
+/// beginning, so that they become fewer.
+const SHARE: u32 = 20;
 
 /// How long an end waits for the scan to write down what it found last. A medium that does not answer holds nobody up longer.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -145,6 +157,34 @@ impl Behind {
         self.past.clone().recover(&survey, &())
     }
 
+    /// Waits for the scan's end, and gives to `show` what was lost as far as that can be told: now and then while the scan goes on, and at
+    /// last everything.
+    ///
+    /// # Errors
+    /// As [`Behind::finish`].
+    pub fn grow(self, show: &mut dyn FnMut(Recovery)) -> Result<()> {
+        let (begun, mut pause, mut pages) = (Instant::now(), PAUSE, 0);
+        while self.goes_on_for(pause) {
+            let gathering = lock(&self.work.gathering).clone();
+            if gathering.pages() > pages {
+                pages = gathering.pages();
+                let at = Instant::now();
+                let survey = gathering.finish(self.past.filesystem(), Looked::Partly(self.extent()));
+                show(self.past.clone().recover(&survey, &()));
+                pause = PAUSE.max(at.elapsed() * SHARE).max(begun.elapsed() / SHARE);
+            }
+        }
+        show(self.finish(&())?);
+        Ok(())
+    }
+
+    /// Whether the scan still goes on after this time; waits for its end until then.
+    fn goes_on_for(&self, time: Duration) -> bool {
+        let running = |state: &mut State| *state == State::Running;
+        let waited = self.work.changed.wait_timeout_while(lock(&self.work.state), time, running);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 == State::Running
+    }
+
     /// Waits for the scan's end and returns everything that was lost.
     ///
     /// # Errors
@@ -155,7 +195,8 @@ impl Behind {
             work.extent.stop();
             return Err(Error::Failed("the scan has ended before it was through".into()));
         }
-        let survey = std::mem::take(&mut *lock(&work.gathering)).finish(past.filesystem());
+        let gathering = std::mem::take(&mut *lock(&work.gathering));
+        let survey = gathering.finish(past.filesystem(), Looked::Whole);
         Ok(past.recover(&survey, progress))
     }
 }

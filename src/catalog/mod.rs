@@ -25,6 +25,7 @@ use crate::fs::Filesystem;
 use crate::image::ImageOptions;
 use crate::progress::Progress;
 use crate::recover::info::uuid;
+use crate::scan::extent::Looked;
 use crate::scan::sweep::{self, Part, Tally};
 use crate::scan::{Gathering, Survey};
 use roaring::RoaringTreemap;
@@ -82,7 +83,7 @@ impl Summary {
 pub fn survey(fs: &Filesystem, place: &Place, options: &ImageOptions, progress: &dyn Progress) -> Result<Survey> {
     let mut gathering = Gathering::default();
     Scan::open(fs, place, options)?.run(&[], &mut |part| gathering.add(part), progress)?;
-    Ok(gathering.finish(fs))
+    Ok(gathering.finish(fs, Looked::Whole))
 }
 
 /// A scan, with the catalog that it goes on from and adds to.

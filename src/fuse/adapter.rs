@@ -172,9 +172,10 @@ impl Filesystem for Adapter {
 
     fn forget(&self, _req: &Request, _ino: INodeNo, _nlookup: u64) {}
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         contain("getattr", || {
-            let (tree, node) = (self.shown.of(fh), NodeId(ino.0));
+            let node = NodeId(ino.0);
+            let tree = self.shown.with(node);
             match self.attributes(&tree, node) {
                 Some(attributes) => reply.attr(&self.keep(&tree), &FileAttr { ino: INodeNo(tree.inode(node)), ..attributes }),
                 None => reply.error(Errno::ESTALE),
@@ -183,7 +184,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        contain("readlink", || match self.shown.newest().link_target(NodeId(ino.0)) {
+        contain("readlink", || match self.shown.with(NodeId(ino.0)).link_target(NodeId(ino.0)) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(error.into()),
         });
@@ -220,7 +221,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let tree = self.shown.of(Some(fh));
+        let tree = self.shown.of(fh);
         contain("read", || match tree.body(NodeId(ino.0)) {
             Some(Body::Image(source)) => {
                 let read = Read { source, offset, size, missing_is_error: self.options.missing_is_error };
@@ -234,7 +235,7 @@ impl Filesystem for Adapter {
 
     fn lseek(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         contain("lseek", || {
-            let (tree, node) = (self.shown.of(Some(fh)), NodeId(ino.0));
+            let (tree, node) = (self.shown.of(fh), NodeId(ino.0));
             let Ok(from) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
             // Where reading what is missing must fail, a program that skips holes must not skip it.
             let missing_is_data = self.options.missing_is_error;
@@ -263,7 +264,7 @@ impl Filesystem for Adapter {
 
     fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         contain("readdir", || {
-            let tree = self.shown.of(Some(fh));
+            let tree = self.shown.of(fh);
             Self::list(&tree, NodeId(ino.0), offset, |node, next, kind, name| {
                 reply.add(INodeNo(tree.inode(node)), next, file_type(kind), name)
             });
@@ -273,7 +274,7 @@ impl Filesystem for Adapter {
 
     fn readdirplus(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
         contain("readdirplus", || {
-            let tree = self.shown.of(Some(fh));
+            let tree = self.shown.of(fh);
             let keep = self.keep(&tree);
             Self::list(&tree, NodeId(ino.0), offset, |node, next, _kind, name| match self.attributes(&tree, node) {
                 Some(attributes) => reply.add(attributes.ino, next, name, &keep, &attributes, Generation(0)),
@@ -301,7 +302,7 @@ impl Filesystem for Adapter {
             if !name.as_bytes().starts_with(b"user.") {
                 return reply.error(Errno::EOPNOTSUPP);
             }
-            let value = self.shown.newest().xattr(NodeId(ino.0), name.as_bytes());
+            let value = self.shown.with(NodeId(ino.0)).xattr(NodeId(ino.0), name.as_bytes());
             Self::answer_xattr(value.as_deref(), size, reply);
         });
     }
@@ -309,7 +310,7 @@ impl Filesystem for Adapter {
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         contain("listxattr", || {
             let mut list = Vec::new();
-            let tree = self.shown.newest();
+            let tree = self.shown.with(NodeId(ino.0));
             for name in tree.xattr_names(NodeId(ino.0)) {
                 list.extend_from_slice(name.as_bytes());
                 list.push(0);

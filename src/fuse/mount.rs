@@ -103,14 +103,16 @@ pub fn run(point: &Path, image: &Path, options: &MountOptions, mode: Mode, open:
 /// Shows what the scan finds, in a thread of its own. What it is about when the mount ends, nobody waits for.
 fn grow(behind: Behind, shown: Arc<Shown>, notifier: Notifier) {
     let grow = move || {
-        let recovery = match behind.finish(&()) {
-            Ok(recovery) => recovery,
-            Err(error) => return log::error!("{error}; what it would have found is not shown"),
-        };
-        recovery.remarks().iter().for_each(|line| log::warn!("{line}"));
-        let tree = Tree::after(&shown.newest(), Arc::new(recovery));
-        shown.replace(tree, &notifier);
-        log::info!("the scan is complete, and what it found is shown");
+        let ended = behind.grow(&mut |recovery| {
+            if !recovery.looked().goes_on() {
+                recovery.remarks().iter().for_each(|line| log::warn!("{line}"));
+            }
+            shown.replace(Tree::after(&shown.newest(), Arc::new(recovery)), &notifier);
+        });
+        match ended {
+            Ok(()) => log::info!("the scan is complete, and what it found is shown"),
+            Err(error) => log::error!("{error}; what it would have found is not shown"),
+        }
     };
     if let Err(error) = thread::Builder::new().name("grow".into()).spawn(grow) {
         log::error!("what the scan finds cannot be shown: {error}");

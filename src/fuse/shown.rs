@@ -41,12 +41,18 @@ impl Shown {
     }
 
     /// The tree in which a handle was opened; the newest without one.
-    pub fn of(&self, handle: Option<FileHandle>) -> Arc<Tree> {
-        match handle {
-            Some(handle) if handle != NO_HANDLE => self.handles().open.get(&handle.0).map(|open| Arc::clone(&open.tree)),
-            _ => None,
+    pub fn of(&self, handle: FileHandle) -> Arc<Tree> {
+        let opened = |handle: FileHandle| self.handles().open.get(&handle.0).map(|open| Arc::clone(&open.tree));
+        Some(handle).filter(|handle| *handle != NO_HANDLE).and_then(opened).unwrap_or_else(|| self.newest())
+    }
+
+    /// The tree that has a node: the newest, else one in which it is open. The kernel asks for attributes without saying for which handle.
+    pub fn with(&self, node: NodeId) -> Arc<Tree> {
+        let newest = self.newest();
+        if newest.attributes(node).is_some() {
+            return newest;
         }
-        .unwrap_or_else(|| self.newest())
+        self.handles().open.values().find(|open| open.node == node).map_or(newest, |open| Arc::clone(&open.tree))
     }
 
     fn handles(&self) -> MutexGuard<'_, Handles> {

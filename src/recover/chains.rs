@@ -126,7 +126,11 @@ impl Draft<'_> {
             paths: vec![],
             tally: Tally::default(),
             number: None,
-            orphan: self.chain.top(self.survey).map(|page| Orphan { top: page.block, candidates: vec![] }),
+            orphan: self.chain.top(self.survey).map(|page| Orphan {
+                top: page.block,
+                candidates: vec![],
+                unfinished: self.survey.looked.goes_on(),
+            }),
         }
     }
 

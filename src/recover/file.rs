@@ -190,6 +190,8 @@ pub struct Orphan {
     pub top: Block,
     /// Inodes that may have been its own, where more than one fits equally; empty where none does, or where one is its own.
     pub candidates: Vec<Candidate>,
+    /// Free space is still being looked through: more may belong to it, or it to another.
+    pub unfinished: bool,
 }
 
 /// An inode that may have been an orphan's.
@@ -218,9 +220,17 @@ impl LostFile {
         self.number.map(Key::Number).or(self.orphan.as_ref().map(|orphan| Key::Chain(orphan.top)))
     }
 
-    /// Whether all, some or nothing of its content is there.
+    /// Whether more may belong to it than what was found so far.
+    pub fn is_unfinished(&self) -> bool {
+        self.orphan.as_ref().is_some_and(|orphan| orphan.unfinished)
+    }
+
+    /// Whether all, some or nothing of its content is there. What is unfinished is not complete.
     pub fn state(&self) -> State {
         let missing = self.tally.missing();
+        if self.is_unfinished() {
+            return if missing < self.size { State::Partial } else { State::Empty };
+        }
         if missing == 0 && self.has_trace() {
             State::Complete
         } else if missing < self.size {

@@ -37,6 +37,13 @@ pub struct Owners {
     pub candidates: Vec<Vec<Claimant>>,
 }
 
+impl Owners {
+    /// Nobody owns any of so many chains.
+    pub fn nobody(chains: usize) -> Owners {
+        Owners { owner: vec![None; chains], candidates: vec![vec![]; chains] }
+    }
+}
+
 /// Who may have had chains in one block group.
 #[derive(Default)]
 struct Group {

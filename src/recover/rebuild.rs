@@ -6,7 +6,7 @@ use super::cut;
 use super::gaps::Ends;
 use super::hint::{self, Hint};
 use super::names::live_path;
-use super::owners::{self, Claimant, Start};
+use super::owners::{self, Claimant, Owners, Start};
 use super::stillness::Stillness;
 use super::{LostFile, Mapping, Pieces, PlacedTable, Progress, Recovery, sort};
 use crate::forest::{self, Chain, Table};
@@ -84,7 +84,8 @@ pub struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    /// Adds to `recovery`, which has the known files, what chains tell, and fills gaps.
+    /// Adds to `recovery`, which has the known files, what chains tell, and fills gaps. As long as the survey is not whole, chains stand for
+    /// themselves, and nothing is said of the known files.
     pub fn run(mut self, recovery: &mut Recovery) {
         let claimed = std::mem::take(&mut recovery.claimed);
         let spare = forest::spare(&recovery.fs, self.survey, &claimed);
@@ -94,10 +95,15 @@ impl Rebuild<'_> {
             let rest: HashSet<usize> = (0..self.survey.pages.len()).filter(|page| !torn.contains(page)).collect();
             chains.extend(forest::grow(&recovery.fs, self.survey, &rest, &spare));
         }
-        self.add_cut(recovery, &mut chains, &spare);
+        if !self.survey.looked.goes_on() {
+            self.add_cut(recovery, &mut chains, &spare);
+        }
         self.add(recovery, &chains, &claimed);
         sort(&mut recovery.files);
         self.settle(recovery);
+        if self.survey.looked.goes_on() {
+            return;
+        }
         let block_size = recovery.block_size();
         let hinted = hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
         let ends = std::mem::take(&mut self.ends);
@@ -129,6 +135,7 @@ impl Rebuild<'_> {
                 self.known.pages.get(&table.page).map_or(!self.known.filled.contains(&place), |known| *known == place)
             };
             match chain.tables.iter().all(agrees) {
+                true if self.survey.looked.goes_on() => {}
                 true if !unknown.is_empty() => self.extend_file(recovery, file, chain, &unknown),
                 true => {}
                 false => torn.extend(unknown.iter().map(|table| table.page)),
@@ -194,7 +201,10 @@ impl Rebuild<'_> {
         });
         complete_direct(fs, &mut direct, &spare);
         let starts: Vec<Start> = drafts.iter().map(|(draft, _)| draft.start()).collect();
-        let owners = owners::find(fs, &starts, &recovery.files, &self.stillness);
+        let owners = match self.survey.looked.goes_on() {
+            true => Owners::nobody(starts.len()),
+            false => owners::find(fs, &starts, &recovery.files, &self.stillness),
+        };
         let emptied =
             owners.owner.iter().flatten().chain(owners.candidates.iter().flatten().take(1024)).filter_map(|claimant| match claimant {
                 Claimant::Emptied(ino, _) => Some(*ino),

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use sweep::Part;
 
 /// What a pass found.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Survey {
     /// Candidates, by block.
     pub pages: Vec<Page>,
@@ -27,7 +27,7 @@ pub struct Survey {
 }
 
 /// What groups hold, put together one by one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Gathering {
     survey: Survey,
     /// Tables of consecutive integers: block, and the first integer.
@@ -43,14 +43,19 @@ impl Gathering {
         self.survey.unreadable += part.unreadable;
     }
 
-    /// All of it, with the journal's copies of blocks that have other content now.
-    pub fn finish(self, fs: &Filesystem) -> Survey {
+    /// Candidates so far.
+    pub fn pages(&self) -> usize {
+        self.survey.pages.len()
+    }
+
+    /// All of it, with the journal's copies of blocks that have other content now. `looked` is what it is a survey of.
+    pub fn finish(self, fs: &Filesystem, looked: Looked) -> Survey {
         let Gathering { mut survey, integers } = self;
         survey.pages.sort_unstable_by_key(|page| page.block);
         drop_integer_tables(&mut survey.pages, &integers, fs.pointers_per_block());
         survey.add_journal(fs);
         survey.pages.sort_by_key(|page| page.block);
-        survey.looked = Looked::Whole;
+        survey.looked = looked;
         survey
     }
 }

@@ -47,6 +47,9 @@ impl<'a> Former<'a> {
     }
 }
 
+/// The folder of chains that are not complete because the scan goes on.
+const UNFINISHED: &[u8] = b"unfinished";
+
 /// Builds a [`Tree`].
 struct Builder<'a> {
     nodes: Vec<Node>,
@@ -187,6 +190,13 @@ impl Builder<'_> {
     /// Adds a chain without an inode under the number of its topmost block, and once more among those of its kind.
     fn add_orphan(&mut self, file: &LostFile, id: FileId, node: NodeId) -> Option<Box<[u8]>> {
         let top = file.orphan.as_ref()?.top;
+        if file.is_unfinished() {
+            // Not where it will be in the end, so that nobody takes it for the whole.
+            let (folder, shown) = self.folder_in(NodeId::ORPHANS, UNFINISHED);
+            let name = self.free_name(folder, top.to_string().as_bytes());
+            self.link(folder, &name, node);
+            return Some([&b"orphans/"[..], &shown, b"/", &name].concat().into());
+        }
         let kind = self.kinds.get(&id).copied();
         let name = kind.map_or_else(|| top.to_string(), |kind| format!("{top}.{}", kind.ext()));
         let name = self.free_name(NodeId::ORPHANS, name.as_bytes());
@@ -211,7 +221,8 @@ impl Builder<'_> {
 
 /// What the orphans among the lost files begin with, as far as that can be told.
 fn kinds(recovery: &Recovery) -> HashMap<FileId, content::Kind> {
-    let orphans: Vec<FileId> = recovery.ids().filter(|id| recovery.file(*id).ino.is_none()).take(IDENTIFIED).collect();
+    let is_named_by_kind = |file: &LostFile| file.ino.is_none() && !file.is_unfinished();
+    let orphans: Vec<FileId> = recovery.ids().filter(|id| is_named_by_kind(recovery.file(*id))).take(IDENTIFIED).collect();
     let kind = |id: &FileId| {
         let mut head = vec![0; HEAD];
         let length = recovery.read_at(*id, 0, &mut head).ok()?;
