@@ -16,8 +16,14 @@
 //! Groups are written as they are done, in one transaction a second. A kill loses the last second, and the next scan goes on with the groups
 //! that are not done. Nothing is written to the filesystem to be recovered, nor over a file that is not a catalog. That a catalog cannot be
 //! read or written is a warning: it saves time, and nothing else.
+//!
+//! # When it goes
+//!
+//! One that has become stale is made anew in its place. Of those among the user's caches each is noted as used (its modification time) when it
+//! is, and those that were not for long are removed by the next one that is: see `prune`. What the user has named stays.
 
 mod identity;
+mod prune;
 mod store;
 
 use crate::error::{Error, Result};
@@ -205,6 +211,10 @@ fn open_store(fs: &Filesystem, place: &Place, options: &ImageOptions) -> std::re
     }
     match Store::open(&path, identity::identity(fs, options)).and_then(|store| Ok((store.load(fs)?, store))) {
         Ok((known, store)) => {
+            if let (false, Some(folder)) = (named, path.parent()) {
+                prune::touch(&path);
+                prune::prune(folder);
+            }
             log::info!("catalog {name}: {} of {} groups are known", known.len(), fs.geometry().superblock.groups());
             Ok((store, known))
         }
