@@ -91,7 +91,7 @@ pub fn settle(
     progress: &dyn Progress,
 ) -> (Vec<Verdict>, RoaringTreemap) {
     let mut seen = RoaringTreemap::new();
-    let mut verdicts: Vec<Verdict> = vec![];
+    let mut verdicts: Vec<Verdict> = Vec::with_capacity(files.len());
     let mut epochs: HashMap<(Option<Ino>, Option<Generation>), Vec<usize>> = HashMap::new();
     let total = files.len() as u64;
     for index in 0..files.len() {

@@ -94,6 +94,7 @@ impl Inodes {
             files.extend(losses(fs, life));
             life.copies = vec![];
         }
+        files.shrink_to_fit();
         files
     }
 }
