@@ -80,8 +80,19 @@ pub struct Seen<'a> {
     pub table: &'a Table,
 }
 
+/// What the pass found of all files.
+#[derive(Default)]
+pub struct Settled {
+    /// One for each file.
+    pub verdicts: Vec<Verdict>,
+    /// All blocks that they claim, with their indirect blocks.
+    pub claimed: RoaringTreemap,
+    /// Those of them that no file shows, since nothing tells whether they still hold what was there.
+    pub doubted: RoaringTreemap,
+}
+
 /// Settles who has which block. `files` are sorted, newest loss first; their tallies, and sizes that rest on the chain, are filled
-/// in. `read` is given every indirect block of theirs. Returns also all blocks that they claim.
+/// in. `read` is given every indirect block of theirs.
 pub fn settle(
     fs: &Filesystem,
     reuse: &Reuse,
@@ -89,9 +100,9 @@ pub fn settle(
     files: &mut [LostFile],
     read: &mut dyn FnMut(&Seen),
     progress: &dyn Progress,
-) -> (Vec<Verdict>, RoaringTreemap) {
-    let mut seen = RoaringTreemap::new();
-    let mut verdicts: Vec<Verdict> = Vec::with_capacity(files.len());
+) -> Settled {
+    let Settled { mut verdicts, claimed: mut seen, mut doubted } = Settled::default();
+    verdicts.reserve_exact(files.len());
     let mut epochs: HashMap<(Option<Ino>, Option<Generation>), Vec<usize>> = HashMap::new();
     let total = files.len() as u64;
     for index in 0..files.len() {
@@ -118,15 +129,16 @@ pub fn settle(
             })
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
-        let (own, verdict) = settle_one(fs, reuse, file, taken, stillness, index, read);
+        let (own, unshown, verdict) = settle_one(fs, reuse, file, taken, stillness, index, read);
         later.push(index);
         verdicts.push(verdict);
         seen |= own;
+        doubted |= unshown;
     }
-    (verdicts, seen)
+    Settled { verdicts, claimed: seen, doubted }
 }
 
-/// Walks one file. Returns the blocks that it claims.
+/// Walks one file. Returns the blocks that it claims, and those of them that it does not show for doubt.
 fn settle_one(
     fs: &Filesystem,
     reuse: &Reuse,
@@ -135,7 +147,7 @@ fn settle_one(
     stillness: &Stillness,
     index: usize,
     read: &mut dyn FnMut(&Seen),
-) -> (RoaringTreemap, Verdict) {
+) -> (RoaringTreemap, RoaringTreemap, Verdict) {
     let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<(FileBlock, Block)>);
     let mut zeros_are_holes = true;
     let (size, by_chain) = (file.size, file.size_from == SizeFrom::Chain);
@@ -166,7 +178,7 @@ fn settle_one(
         own.range_cardinality(start..fs.geometry().superblock.group_start(group + 1).max(start))
     };
     let since = stillness.since(fs, file, &in_group);
-    let mut tally = Tally::default();
+    let (mut tally, mut doubted) = (Tally::default(), RoaringTreemap::new());
     {
         let cache = Latest::default();
         let chain = Chain { fs, reuse, file, zeros_are_holes, since: &since, claims: &taken, cache: &cache };
@@ -175,6 +187,9 @@ fn settle_one(
         while let Some(found) = chain.run_at(at) {
             at = found.end();
             add(&mut tally, file, &found, fs.block_size());
+            if let Some(block) = found.block.filter(|_| found.evidence == Evidence::Unknown) {
+                doubted.insert_range(block.get()..block.plus(found.length).get());
+            }
             let more = before.len();
             run::push(&mut before, found);
             if before.len() > more && more > 0 {
@@ -190,7 +205,7 @@ fn settle_one(
     }
     debug_assert!(by_chain || file.size == size);
     file.tally = tally;
-    (own, Verdict { lost: taken.lost.into_inner(), zeros_are_holes, since })
+    (own, doubted, Verdict { lost: taken.lost.into_inner(), zeros_are_holes, since })
 }
 
 /// Bytes of a file's last block up to the zeros at its end: what lies behind the end of a file is zeros on the disk

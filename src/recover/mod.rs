@@ -82,7 +82,7 @@ pub struct Recovery {
     files: Vec<LostFile>,
     /// For each file what the pass over all claims found.
     verdicts: Vec<claims::Verdict>,
-    /// All blocks that they claim, with their indirect blocks.
+    /// All blocks that they show, with their indirect blocks.
     claimed: RoaringTreemap,
     /// What is to be said of hints.
     remarks: Vec<String>,

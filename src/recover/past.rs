@@ -50,15 +50,15 @@ impl Past {
         let Past { fs, mut files, inodes, stillness, hints } = self;
         let reuse = Reuse::default();
         let mut known = Known::new(survey);
-        let (verdicts, claimed) = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |seen| known.see(seen), progress);
+        let settled = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |seen| known.see(seen), progress);
         let known = known.places();
         let unreadable_inodes = inodes.unreadable;
         let mut recovery = Recovery {
             fs,
             reuse,
             files,
-            verdicts,
-            claimed,
+            verdicts: settled.verdicts,
+            claimed: settled.claimed,
             remarks: vec![],
             pieces: Mutex::<Pieces>::default(),
             unreadable_inodes,

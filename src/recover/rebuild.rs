@@ -100,25 +100,28 @@ impl Rebuild<'_> {
         }
         self.add(recovery, &chains, &claimed);
         sort(&mut recovery.files);
-        self.settle(recovery);
-        if self.survey.looked.goes_on() {
-            return;
+        let mut doubted = self.settle(recovery);
+        if !self.survey.looked.goes_on() {
+            let block_size = recovery.block_size();
+            let hinted = hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
+            let ends = std::mem::take(&mut self.ends);
+            if recovery.fill_gaps(&self.survey.written - &recovery.claimed, &ends) || hinted {
+                doubted = self.settle(recovery);
+            }
         }
-        let block_size = recovery.block_size();
-        let hinted = hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
-        let ends = std::mem::take(&mut self.ends);
-        if recovery.fill_gaps(&self.survey.written - &recovery.claimed, &ends) || hinted {
-            self.settle(recovery);
-        }
+        recovery.claimed -= doubted;
     }
 
-    fn settle(&mut self, recovery: &mut Recovery) {
+    /// Returns the blocks that files claim, but do not show for doubt.
+    fn settle(&mut self, recovery: &mut Recovery) -> RoaringTreemap {
         self.stillness.forget_owned(&recovery.fs, &recovery.files);
         let mut ends = Ends::default();
-        (recovery.verdicts, recovery.claimed) =
+        let settled =
             claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, &mut |seen| ends.see(seen), self.progress);
+        (recovery.verdicts, recovery.claimed) = (settled.verdicts, settled.claimed);
         self.ends = ends.ends;
         *lock(&recovery.pieces) = Pieces::default();
+        settled.doubted
     }
 
     /// Takes out of `chains` those that hold pages of known files, and adds to the files what they did not know. Returns the pages of
