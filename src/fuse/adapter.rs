@@ -90,7 +90,7 @@ impl Adapter {
             return reply.opened(NO_HANDLE, kept);
         }
         let (handle, tree) = self.shown.open(node, is_folder);
-        if tree.attributes(node).is_none() {
+        if !tree.contains(node) {
             self.shown.close(handle);
             // It was found meanwhile to have other content. The kernel looks its name up again (vfs_open, fs/namei.c).
             return reply.error(Errno::ESTALE);
@@ -228,7 +228,7 @@ impl Filesystem for Adapter {
                 contents::send(tree.recovery(), read, &self.device, req.unique(), reply);
             }
             Some(Body::Text(text)) => reply.data(&text.part(offset, size)),
-            None if tree.attributes(NodeId(ino.0)).is_none() => reply.error(Errno::ESTALE),
+            None if !tree.contains(NodeId(ino.0)) => reply.error(Errno::ESTALE),
             None => reply.error(Errno::EISDIR),
         });
     }

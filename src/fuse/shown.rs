@@ -49,7 +49,7 @@ impl Shown {
     /// The tree that has a node: the newest, else one in which it is open. The kernel asks for attributes without saying for which handle.
     pub fn with(&self, node: NodeId) -> Arc<Tree> {
         let newest = self.newest();
-        if newest.attributes(node).is_some() {
+        if newest.contains(node) {
             return newest;
         }
         self.handles().open.values().find(|open| open.node == node).map_or(newest, |open| Arc::clone(&open.tree))
@@ -83,7 +83,7 @@ impl Shown {
         let tree = Arc::new(tree);
         let former = {
             let mut handles = self.handles();
-            for open in handles.open.values_mut().filter(|open| !open.is_folder && tree.attributes(open.node).is_some()) {
+            for open in handles.open.values_mut().filter(|open| !open.is_folder && tree.contains(open.node)) {
                 open.tree = Arc::clone(&tree);
             }
             std::mem::replace(&mut *self.newest.write().unwrap_or_else(PoisonError::into_inner), Arc::clone(&tree))

@@ -12,7 +12,7 @@ pub fn about_scan(looked: &Looked) -> String {
     }
     format!(
         "Scan of free space: {looked}. Until it is complete, only those lost files are here that the journal remembers;\n\
-         the others follow, and what is not complete may get more of its content. How far it is:\n\
+         of the others, orphans/unfinished/ has what was found so far, none of it complete. How far it is:\n\
          \n  getfattr -n user.undelfs.scan THIS_FOLDER\n\n"
     )
 }

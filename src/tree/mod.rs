@@ -117,6 +117,11 @@ impl Tree {
         node.filter(|node| !matches!(node.content, Content::Gone))
     }
 
+    /// Whether a node is in it.
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.node(id).is_some()
+    }
+
     /// The inode number that a node shows.
     pub fn inode(&self, id: NodeId) -> u64 {
         self.inodes.get(&id).copied().unwrap_or(id.0)
