@@ -158,10 +158,10 @@ impl Behind {
     }
 
     /// Waits for the scan's end, and gives to `show` what was lost as far as that can be told: now and then while the scan goes on, and at
-    /// last everything.
+    /// last everything. Where the scan is stopped, it returns without that.
     ///
     /// # Errors
-    /// As [`Behind::finish`].
+    /// [`Error::Failed`] where the scan did not get through, though nobody stopped it.
     pub fn grow(self, show: &mut dyn FnMut(Recovery)) -> Result<()> {
         let (begun, mut pause, mut pages) = (Instant::now(), PAUSE, 0);
         while self.goes_on_for(pause) {
@@ -174,7 +174,12 @@ impl Behind {
                 pause = PAUSE.max(at.elapsed() * SHARE).max(begun.elapsed() / SHARE);
             }
         }
-        show(self.finish(&())?);
+        let stop = self.stop();
+        match self.finish(&()) {
+            Ok(recovery) => show(recovery),
+            Err(_) if !stop.0.is_wanted() => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

@@ -9,11 +9,13 @@ use super::shown::Shown;
 use super::{background, checks};
 use crate::behind::Behind;
 use crate::error::{Error, Result};
+use crate::recover::Recovery;
 use crate::sys::TerminationSignals;
 use crate::tree::Tree;
 use fuser::{Config, Notifier, Session, SessionACL};
 use std::ffi::OsString;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -102,17 +104,22 @@ pub fn run(point: &Path, image: &Path, options: &MountOptions, mode: Mode, open:
 
 /// Shows what the scan finds, in a thread of its own. What it is about when the mount ends, nobody waits for.
 fn grow(behind: Behind, shown: Arc<Shown>, notifier: Notifier) {
-    let grow = move || {
-        let ended = behind.grow(&mut |recovery| {
-            if !recovery.looked().goes_on() {
-                recovery.remarks().iter().for_each(|line| log::warn!("{line}"));
-            }
-            shown.replace(Tree::after(&shown.newest(), Arc::new(recovery)), &notifier);
-        });
-        match ended {
-            Ok(()) => log::info!("the scan is complete, and what it found is shown"),
-            Err(error) => log::error!("{error}; what it would have found is not shown"),
+    let extent = behind.extent();
+    let mut show = move |recovery: Recovery| {
+        if !recovery.looked().goes_on() {
+            recovery.remarks().iter().for_each(|line| log::warn!("{line}"));
+            log::info!("the scan is complete");
         }
+        shown.replace(Tree::after(&shown.newest(), Arc::new(recovery)), &notifier);
+    };
+    let grow = move || {
+        let why = match catch_unwind(AssertUnwindSafe(|| behind.grow(&mut show))) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "internal error".into(),
+        };
+        extent.stop();
+        log::error!("{why}; what the scan would have found is not shown");
     };
     if let Err(error) = thread::Builder::new().name("grow".into()).spawn(grow) {
         log::error!("what the scan finds cannot be shown: {error}");
