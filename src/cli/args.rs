@@ -273,7 +273,7 @@ pub fn parse(mut args: Vec<OsString>) -> Result<CommandLine, clap::Error> {
     let line = CommandLine::try_parse_from(args)?;
     match &line.command {
         Command::Copy(copy) if copy.files_and_dest().0.is_empty() => Err(CommandLine::command()
-            .error(ErrorKind::MissingRequiredArgument, "copy needs a lost file and where to copy it: undelfs copy IMAGE FILE... DEST")),
+            .error(ErrorKind::MissingRequiredArgument, "copy needs a <FILE> and <DEST>: undelfs copy IMAGE FILE... DEST")),
         _ => Ok(line),
     }
 }

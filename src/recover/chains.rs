@@ -12,6 +12,7 @@ use crate::scan::page::{Page, Source};
 use crate::units::{Block, FileBlock, Moment};
 use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 /// How far below a file's first known block the direct blocks before it are looked for, in blocks: with the ext4 driver a first small
 /// write stood up to 102 blocks before the rest in what was measured, with the old one 83.
@@ -73,6 +74,16 @@ impl Draft<'_> {
         }
     }
 
+    /// Whether none of its INDs is near anything that it names: both drivers look for room for an IND where the data is going to be (`ext3_alloc_branch`, `ext4_ind_map_blocks`), and go elsewhere only where there is none.
+    pub fn is_far_from_data(&self) -> bool {
+        let group = |block: Block| self.fs.bit_of(block).0;
+        let is_far = |page: &Page| {
+            let own = group(page.block);
+            page.pointers(self.fs).into_iter().flatten().all(|block| group(block).abs_diff(own) > 1)
+        };
+        self.chain.tables.iter().filter(|table| table.level == 1).all(|table| is_far(self.page(table)))
+    }
+
     /// The IND that begins the file, if it is left.
     fn first_ind(&self) -> Option<&Page> {
         let is_first = |table: &&Table| table.level == 1 && table.first.0 == indirect::DIRECT;
@@ -128,7 +139,7 @@ impl Draft<'_> {
             number: None,
             orphan: self.chain.top(self.survey).map(|page| Orphan {
                 top: page.block,
-                candidates: vec![],
+                candidates: Arc::default(),
                 unfinished: self.survey.looked.goes_on(),
             }),
         }
@@ -177,6 +188,7 @@ impl Draft<'_> {
             freed,
             freed_by: last.unwrap_or(freed).max(seen),
             unlinked: freed,
+            made: None,
             ended: None,
             successor: None,
             cut: u64::MAX,

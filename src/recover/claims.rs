@@ -103,7 +103,8 @@ pub fn settle(
 ) -> Settled {
     let Settled { mut verdicts, claimed: mut seen, mut doubted } = Settled::default();
     verdicts.reserve_exact(files.len());
-    let mut epochs: HashMap<(Option<Ino>, Option<Generation>), Vec<usize>> = HashMap::new();
+    // The losses of one life, newest first. Orphans have no life that is known.
+    let mut epochs: HashMap<(Ino, Option<Generation>), Vec<usize>> = HashMap::new();
     let total = files.len() as u64;
     for index in 0..files.len() {
         if index % 256 == 0 {
@@ -111,7 +112,8 @@ pub fn settle(
         }
         let (done, rest) = files.split_at_mut(index);
         let file = &mut rest[0];
-        let later = epochs.entry((file.ino, file.generation)).or_default();
+        let life = file.ino.map(|ino| (ino, file.generation));
+        let later: &[usize] = life.and_then(|life| epochs.get(&life)).map_or(&[], Vec::as_slice);
         let kept = |block: Block, at: FileBlock| {
             later.iter().any(|epoch| {
                 let (file, verdict): (&LostFile, &Verdict) = (&done[*epoch], &verdicts[*epoch]);
@@ -130,7 +132,9 @@ pub fn settle(
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
         let (own, unshown, verdict) = settle_one(fs, reuse, file, taken, stillness, index, read);
-        later.push(index);
+        if let Some(life) = life {
+            epochs.entry(life).or_default().push(index);
+        }
         verdicts.push(verdict);
         seen |= own;
         doubted |= unshown;

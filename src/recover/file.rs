@@ -5,6 +5,7 @@ use crate::run::Evidence;
 pub use crate::units::Time;
 use crate::units::{Block, Generation, Ino, Moment};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// Index of a lost file in [`crate::recover::Recovery::files`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -123,6 +124,8 @@ pub struct Span {
     pub freed_by: Moment,
     /// The moment at which the last name was removed; for a file that lives on, `freed`.
     pub unlinked: Moment,
+    /// When the file was made by the inode's own word (`i_crtime`), where that stands.
+    pub made: Option<Time>,
     /// When it ended by the inode's own word (`i_dtime`; the change time of a truncated inode), where that stands.
     pub ended: Option<Time>,
     /// What the same life of the inode maps today, if it still holds blocks.
@@ -188,8 +191,9 @@ pub struct LostFile {
 pub struct Orphan {
     /// Its topmost indirect block that is left: what it is named by.
     pub top: Block,
-    /// Inodes that may have been its own, where more than one fits equally; empty where none does, or where one is its own.
-    pub candidates: Vec<Candidate>,
+    /// Inodes that may have been its own, where more than one fits equally; empty where none does, or where one is its own. Orphans for
+    /// which very many fit share all that were lost in their block group.
+    pub candidates: Arc<[Candidate]>,
     /// Free space is still being looked through: more may belong to it, or it to another.
     pub unfinished: bool,
 }

@@ -217,6 +217,7 @@ pub fn losses(fs: &Filesystem, life: &Life) -> Vec<LostFile> {
             freed,
             freed_by,
             unlinked,
+            made: epoch.inode.crtime,
             ended: if deleted { dead_copy } else { None },
             successor: successor.clone(),
             cut: u64::MAX,

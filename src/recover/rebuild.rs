@@ -6,7 +6,7 @@ use super::cut;
 use super::gaps::Ends;
 use super::hint::{self, Hint};
 use super::names::live_path;
-use super::owners::{self, Claimant, Owners, Start};
+use super::owners::{self, Claimant, Match, Start};
 use super::stillness::Stillness;
 use super::{LostFile, Mapping, Pieces, PlacedTable, Progress, Recovery, sort};
 use crate::forest::{self, Chain, Table};
@@ -98,7 +98,8 @@ impl Rebuild<'_> {
         if !self.survey.looked.goes_on() {
             self.add_cut(recovery, &mut chains, &spare);
         }
-        self.add(recovery, &chains, &claimed);
+        let lost = self.add(recovery, &chains, &claimed);
+        self.stillness.weigh(&recovery.fs, &(&claimed | lost));
         sort(&mut recovery.files);
         let mut doubted = self.settle(recovery);
         if !self.survey.looked.goes_on() {
@@ -184,54 +185,54 @@ impl Rebuild<'_> {
         });
     }
 
-    /// Makes lost files of chains, each with its owner where there is one.
-    fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) {
+    /// Makes lost files of chains, each with its owner where there is one. Returns the blocks that those name.
+    fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) -> RoaringTreemap {
         let fs = &recovery.fs;
         let drafts = chains.iter().map(|chain| Draft { fs, survey: self.survey, chain });
-        let drafts: Vec<(Draft, Credence)> = drafts
+        let mut drafts: Vec<(Draft, Credence)> = drafts
             .map(|draft| (draft.credence(), draft))
             .filter(|(credence, _)| *credence != Credence::None)
             .map(|(c, d)| (d, c))
             .collect();
+        let mut named = RoaringTreemap::new();
         if drafts.is_empty() {
-            return;
+            return named;
         }
+        let mut contested = RoaringTreemap::new();
+        for (draft, _) in &drafts {
+            let blocks = draft.blocks();
+            contested |= &blocks & &named;
+            contested |= &blocks & claimed;
+            named |= blocks;
+        }
+        // Tables of integers, as of the letters of an alphabet, lie anywhere, and name what belongs to others.
+        drafts.retain(|(draft, _)| !draft.is_far_from_data() || draft.blocks().is_disjoint(&contested));
         let mut spare = &self.survey.written - claimed;
-        drafts.iter().for_each(|(draft, _)| spare -= draft.blocks());
+        spare -= &named;
         let mut direct: Vec<Option<Vec<Block>>> = drafts.iter().map(|(draft, _)| draft.blocks_before(&spare)).collect();
         direct.iter().flatten().flatten().for_each(|block| {
             spare.remove(block.get());
         });
         complete_direct(fs, &mut direct, &spare);
         let starts: Vec<Start> = drafts.iter().map(|(draft, _)| draft.start()).collect();
-        let owners = match self.survey.looked.goes_on() {
-            true => Owners::nobody(starts.len()),
-            false => owners::find(fs, &starts, &recovery.files, &self.stillness),
+        let (matches, paths) = match self.survey.looked.goes_on() {
+            true => (starts.iter().map(|_| Match::default()).collect(), HashMap::new()),
+            false => owners::find(fs, &starts, &recovery.files, &self.stillness, &|inodes| live_path(fs, inodes)),
         };
-        let emptied =
-            owners.owner.iter().flatten().chain(owners.candidates.iter().flatten().take(1024)).filter_map(|claimant| match claimant {
-                Claimant::Emptied(ino, _) => Some(*ino),
-                Claimant::Dead(_) => None,
-            });
-        let emptied: HashSet<Ino> = emptied.collect();
-        let paths = if emptied.is_empty() { HashMap::new() } else { live_path(fs, &emptied) };
         let path = |ino: Ino| paths.get(&ino).cloned();
         let (mut files, mut owned): (Vec<LostFile>, HashSet<usize>) = (vec![], HashSet::new());
-        for (at, (draft, credence)) in drafts.iter().enumerate() {
-            let (owner, candidates) = (&owners.owner[at], &owners.candidates[at]);
-            if *credence == Credence::WithOwner && !candidates.iter().any(Claimant::is_loser) {
+        for (((draft, credence), direct), found) in drafts.iter().zip(&direct).zip(matches) {
+            if *credence == Credence::WithOwner && !found.has_losers {
                 continue;
             }
-            let mut file = draft.file(direct[at].as_deref().unwrap_or_default());
-            if let Some(owner) = owner {
+            let mut file = draft.file(direct.as_deref().unwrap_or_default());
+            if let Some(owner) = found.owner {
                 owner.own(&mut file, &recovery.files, &path);
                 if let Claimant::Dead(at) = owner {
-                    owned.insert(*at);
+                    owned.insert(at);
                 }
             } else if let Some(orphan) = &mut file.orphan {
-                let shared = |of: &&Vec<Claimant>| of.iter().any(|one| candidates.iter().any(|other| one.is(other, &recovery.files)));
-                let sharing = owners.candidates.iter().filter(shared).count();
-                (orphan.candidates, file.span.ended) = owners::described(candidates, sharing, &recovery.files, &path);
+                (orphan.candidates, file.span.ended) = (found.candidates, found.earliest);
             }
             files.push(file);
         }
@@ -241,5 +242,6 @@ impl Rebuild<'_> {
             !owned.contains(&(at - 1))
         });
         recovery.files.append(&mut files);
+        named
     }
 }

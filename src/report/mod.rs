@@ -16,6 +16,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
 
+/// Inodes that are named at most of those that may have been an orphan's.
+pub const CANDIDATES: usize = 64;
+
 /// RFC 3339 in UTC. Times beyond what that can say, which no inode can hold, become the nearest that it can.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,6 +130,9 @@ pub struct FileReport<'a> {
     /// Whose the chain may be, where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     candidates: Option<Vec<CandidateReport<'a>>>,
+    /// How many more of them there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more_candidates: Option<usize>,
 }
 
 /// An inode that may have been that of a chain.
@@ -181,7 +187,8 @@ pub fn file(tree: &Tree, id: FileId) -> FileReport<'_> {
         mount_path_hex: exact(&mount_path),
         mount_path: String::from_utf8_lossy(&mount_path).into_owned(),
         top: file.orphan.as_ref().map(|orphan| orphan.top.get()),
-        candidates: file.orphan.as_ref().map(|orphan| orphan.candidates.iter().map(CandidateReport::from).collect()),
+        candidates: file.orphan.as_ref().map(|orphan| orphan.candidates.iter().take(CANDIDATES).map(CandidateReport::from).collect()),
+        more_candidates: file.orphan.as_ref().and_then(|orphan| orphan.candidates.len().checked_sub(CANDIDATES + 1)).map(|more| more + 1),
     }
 }
 
@@ -411,6 +418,7 @@ pub(crate) mod tests {
                 freed: Moment::NOW,
                 freed_by: Moment::NOW,
                 unlinked: Moment::NOW,
+                made: None,
                 ended: None,
                 successor: None,
                 cut: 0,
