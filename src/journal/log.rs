@@ -21,7 +21,16 @@ pub struct Log {
     device: Option<Image>,
     /// (first log block, its physical block, count), sorted, contiguous in log blocks but for holes.
     map: Vec<(u32, Block, u32)>,
+    /// The blocks of the filesystem that it takes: first and count, sorted. One of 1 GiB is a run for each of its indirect blocks.
+    areas: Vec<(Block, u32)>,
     block_size: u64,
+}
+
+/// The runs of a log's map by their physical blocks.
+fn areas(map: &[(u32, Block, u32)]) -> Vec<(Block, u32)> {
+    let mut areas: Vec<(Block, u32)> = map.iter().map(|(_, start, count)| (*start, *count)).collect();
+    areas.sort_unstable();
+    areas
 }
 
 impl Log {
@@ -75,7 +84,7 @@ impl Log {
         let begins_with_magic = |log: &Log| log.read(image, 0).is_ok_and(|bytes| bytes.starts_with(&MAGIC.to_be_bytes()));
         [from_inode(), from_backup()].into_iter().flatten().find_map(|(pointers, size)| {
             let map = map_of(image, geometry, &pointers, size / sb.block_size);
-            Some(Log { device: None, map, block_size: sb.block_size }).filter(begins_with_magic)
+            Some(Log { device: None, areas: areas(&map), map, block_size: sb.block_size }).filter(begins_with_magic)
         })
     }
 
@@ -95,7 +104,7 @@ impl Log {
         let block_size = geometry.superblock.block_size;
         let first = Block::new(superblock::OFFSET / block_size + 1).ok_or_else(|| wrong("no journal"))?;
         let blocks = (device.len() / block_size).saturating_sub(first.get()).min(MAX_BLOCKS);
-        Ok(Log { device: Some(device), map: vec![(0, first, blocks as u32)], block_size })
+        Ok(Log { device: Some(device), map: vec![(0, first, blocks as u32)], areas: vec![], block_size })
     }
 
     /// Physical place of a log block.
@@ -111,10 +120,10 @@ impl Log {
         (within < count).then(|| (block.plus(u64::from(within)), count - within))
     }
 
-    /// Whether a block of the filesystem is one of the log's. The log commonly is a run or two.
+    /// Whether a block of the filesystem is one of the log's.
     pub fn occupies(&self, block: Block) -> bool {
-        let within = |(_, start, count): &(u32, Block, u32)| *start <= block && block < start.plus(u64::from(*count));
-        self.device.is_none() && self.map.iter().any(within)
+        let before = self.areas.partition_point(|(start, _)| *start <= block).checked_sub(1);
+        before.is_some_and(|at| block < self.areas[at].0.plus(self.areas[at].1.into()))
     }
 
     /// Byte of the image at which a log block stands; `None` for an external journal.

@@ -133,6 +133,8 @@ fn each_table_block(fs: &Filesystem, progress: &dyn Progress, visit: &mut dyn Fn
         false => BTreeSet::new(),
     };
     let (mut unreadable, mut bytes) = (0, vec![]);
+    // The hole that was met last: most groups of a sparse image lie in few of them.
+    let mut hole = 0..0;
     for number in 0..groups {
         progress.step("reading inodes", number, groups);
         let Some(group) = geometry.group(number) else { continue };
@@ -142,7 +144,10 @@ fn each_table_block(fs: &Filesystem, progress: &dyn Progress, visit: &mut dyn Fn
         let (mut at, end) = (group.inode_table.get(), group.inode_table.get().saturating_add(geometry.table_blocks()));
         while at < end {
             // 256 blocks at a time: 1 MiB with 4 KiB blocks. Holes of a sparse image hold no inodes, but what is replayed over them may.
-            let data = fs.image().next_data(at * size).map_or(u64::MAX, |data| data / size);
+            if !hole.contains(&at) {
+                hole = at..fs.image().next_data(at * size).map_or(u64::MAX, |data| data / size);
+            }
+            let data = hole.end;
             let next = replayed.range(at..end).next().copied().unwrap_or(u64::MAX);
             at = at.max(data.min(next));
             if at >= end {
