@@ -13,7 +13,7 @@ use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the inodes of today tell of the time since a loss.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Stillness {
     /// The last time that blocks were given to a file, as far as inodes tell.
     last_change: Time,
@@ -33,7 +33,7 @@ pub struct Stillness {
 }
 
 /// Deleted files of one block group, in seconds since 1970.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Deaths {
     /// When they were deleted, sorted.
     at: Vec<i64>,
