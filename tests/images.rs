@@ -192,9 +192,8 @@ fn churn() {
 /// Files that `churn` loses in its last session.
 const LAST_LOSS: usize = 50;
 
-/// Random histories: creates, appends, truncates, renames, links, deletes, remounts and crashes. What is shown is right, but for what no
-/// bitmap in the journal shows: blocks that were written and freed within one transaction. The histories differ from machine to machine,
-/// since they depend on when the kernel commits.
+/// Random histories: creates, appends, truncates, renames, links, deletes, remounts and crashes. What pointers tell is right, and of what is inferred
+/// nearly all. The histories differ from machine to machine, since they depend on when the kernel commits.
 #[test]
 fn histories() {
     let (mut right, mut wrong, mut inferred, mut wrong_inferred) = (0, 0, 0, 0);
@@ -204,7 +203,7 @@ fn histories() {
         (right, wrong) = (right + verdict.right, wrong + verdict.wrong);
         (inferred, wrong_inferred) = (inferred + verdict.inferred, wrong_inferred + verdict.wrong_inferred);
     }
-    assert!(wrong * 50 <= right && wrong_inferred * 20 <= inferred, "{wrong} wrong of {right}, {wrong_inferred} of {inferred} inferred");
+    assert!(wrong == 0 && wrong_inferred * 50 <= inferred, "{wrong} wrong of {right}, {wrong_inferred} of {inferred} inferred");
 }
 
 /// Who took the blocks of an overwritten file is named, and has as many of them as are overwritten now.

@@ -140,6 +140,12 @@ impl Journal {
         }
     }
 
+    /// Whether more of the transactions after `moment` survive than are gone.
+    pub fn keeps_most_since(&self, moment: Moment) -> bool {
+        let kept = (self.transactions.len() - self.transactions.partition_point(|t| t.moment <= moment)) as u64;
+        self.missing_since(moment).is_some_and(|missing| missing <= kept)
+    }
+
     /// Whether something survives of every transaction after `from` up to `to`.
     pub fn is_unbroken(&self, from: Moment, to: Moment) -> bool {
         let until = |moment: Moment| self.transactions.partition_point(|t| t.moment <= moment) as u64;

@@ -30,6 +30,35 @@ impl Ends {
     }
 }
 
+/// The ext4 driver gives blocks to a file in chunks that begin at multiples of so many file blocks, or of twice, four times as many
+/// (`ext4_mb_normalize_request`, fs/ext4/mballoc.c).
+const CHUNK: u64 = 16;
+
+/// Leaves of what fills a gap a single run that goes on from one of its ends, or else what goes on from the ends up to where a chunk ends:
+/// the next one can be anywhere, and the blocks there are as likely those of another lost file. Where inodes and their dates are left, there
+/// are many of which nothing tells where they were.
+fn within_chunks(gap: &Gap, pieces: &mut Vec<Piece>) {
+    let end = gap.first.0 + gap.length;
+    let goes_on = |piece: &Piece| piece.first == gap.first && gap.before.is_some_and(|before| before.plus(1) == piece.block);
+    let leads = |piece: &Piece| piece.first.0 + piece.length == end && gap.after == Some(piece.block.plus(piece.length));
+    pieces.retain(|piece| goes_on(piece) || leads(piece));
+    if pieces.iter().any(|piece| piece.length == gap.length) {
+        return;
+    }
+    let (first, last) = (gap.first.0.next_multiple_of(CHUNK), end - end % CHUNK);
+    pieces.retain_mut(|piece| {
+        let (from, to) = (piece.first.0, piece.first.0 + piece.length);
+        if from == gap.first.0 {
+            piece.length = piece.length.min(first.saturating_sub(from));
+        } else {
+            let skip = last.saturating_sub(from);
+            (piece.first, piece.block) = (piece.first.plus(skip), piece.block.plus(skip));
+            piece.length = to.saturating_sub(piece.first.0);
+        }
+        piece.length > 0
+    });
+}
+
 impl Recovery {
     /// Fills the gaps of all files, newest first, from what is `spare`; with `content` nothing that a file's content contradicts. Whether
     /// there was anything to be filled.
@@ -44,7 +73,11 @@ impl Recovery {
         };
         for id in self.ids().filter(|id| self.file(*id).tally.of(Evidence::Unknown) > 0) {
             for gap in self.gaps(id) {
-                let pieces = agreed(id, fill::fill(&gap, spare, self.block_size()));
+                let mut pieces = fill::fill(&gap, spare, self.block_size());
+                if self.file(id).span.dated {
+                    within_chunks(&gap, &mut pieces);
+                }
+                let pieces = agreed(id, pieces);
                 take(spare, id, pieces);
             }
         }
@@ -98,5 +131,25 @@ impl Recovery {
         let known = first.0.checked_mul(self.block_size())? >= file.size && file.size_from == SizeFrom::Chain;
         let last = self.run_at(id, FileBlock(first.0.checked_sub(1)?)).filter(|_| known)?.block?;
         Some(Gap { first, length: self.filesystem().pointers_per_block(), before: Some(last), after: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_gaps_end_with_chunks() {
+        let left = |pieces: &[(u64, u64, u64)]| {
+            let gap = Gap { first: FileBlock(12), length: 102, before: Block::new(499), after: Block::new(740) };
+            let piece = |&(first, block, length): &_| Piece { first: FileBlock(first), block: Block::new(block).unwrap(), length };
+            let mut pieces = pieces.iter().map(piece).collect();
+            within_chunks(&gap, &mut pieces);
+            pieces.iter().map(|piece| (piece.first.0, piece.block.get(), piece.length)).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&[(12, 500, 62), (74, 700, 40)]), [(12, 500, 4), (112, 738, 2)]);
+        assert_eq!(left(&[(12, 500, 3), (40, 800, 8), (90, 700, 24)]), [(12, 500, 3)]);
+        assert_eq!(left(&[(12, 500, 102)]), [(12, 500, 102)]);
+        assert_eq!(left(&[(12, 900, 102)]), []);
     }
 }

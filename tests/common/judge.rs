@@ -49,7 +49,7 @@ fn likeness(recovery: &Recovery, id: FileId, life: &Life) -> u64 {
 }
 
 /// Which lost file is which life: of the same inode and generation the one that is most alike, each used once.
-fn assign(recovery: &Recovery, truth: &Truth, by_identity: &HashMap<(u32, u32), Vec<FileId>>) -> HashMap<usize, FileId> {
+pub fn assign(recovery: &Recovery, truth: &Truth, by_identity: &HashMap<(u32, u32), Vec<FileId>>) -> HashMap<usize, FileId> {
     let mut pairs = vec![];
     for (number, life) in truth.lost.iter().enumerate() {
         for id in by_identity.get(&(life.inode, life.generation.unwrap_or(0))).into_iter().flatten() {
