@@ -43,7 +43,7 @@ fn take(word: &str, args: &mut MountArgs) -> Result<bool> {
         "no_content" if value.is_none() => image.recovery.no_content = true,
         "io" => image.io = Io::from_str(text()?, false).map_err(|_| wrong("map and pread are known"))?,
         "hint" => image.recovery.hint.push(hint::parse(text()?.as_bytes()).map_err(|why| wrong(&why))?),
-        "scan" => image.recovery.scan = Scan::from_str(text()?, false).map_err(|_| wrong("auto, wait and no are known"))?,
+        "scan" => image.recovery.scan = Scan::from_str(text()?, false).map_err(|_| wrong("auto, wait, background and no are known"))?,
         "missing" => args.missing = Missing::from_str(text()?, false).map_err(|_| wrong("zero and error are known"))?,
         "force" if value.is_none() => image.force = true,
         _ => return Ok(false),

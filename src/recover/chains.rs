@@ -115,7 +115,11 @@ impl Draft<'_> {
             pointers[slot] = Some(Pointer { block: *block, evidence: Evidence::Inferred, since: Moment::NOW });
         }
         let mapping = Mapping::Indirect { pointers, certain: false, placed: Some(Box::new(self.placed())) };
-        let orphan = self.chain.top(self.survey).map(|page| Orphan { top: page.block, candidates: Arc::default() });
+        let orphan = self.chain.top(self.survey).map(|page| Orphan {
+            top: page.block,
+            candidates: Arc::default(),
+            unfinished: self.survey.looked.goes_on(),
+        });
         LostFile { mapping, orphan, ..without_inode(self.span()) }
     }
 
@@ -183,7 +187,7 @@ fn span(fs: &Filesystem, indirect: impl Iterator<Item = Block> + Clone) -> Span 
 
 /// A lost file of which no indirect block is left, named by its first block.
 pub fn without_pointers(fs: &Filesystem, first: Block) -> LostFile {
-    let orphan = Some(Orphan { top: first, candidates: Arc::default() });
+    let orphan = Some(Orphan { top: first, candidates: Arc::default(), unfinished: false });
     LostFile { orphan, ..without_inode(span(fs, std::iter::empty())) }
 }
 
@@ -210,6 +214,7 @@ fn without_inode(span: Span) -> LostFile {
         zeroed: vec![],
         paths: vec![],
         tally: Tally::default(),
+        number: None,
         orphan: None,
     }
 }

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 /// What the pass found of one file.
-#[derive(Default)]
+#[derive(PartialEq, Default)]
 pub struct Verdict {
     /// Blocks that it lost to a file lost later.
     pub lost: RoaringTreemap,
@@ -110,6 +110,7 @@ pub fn settle(
     progress: &dyn Progress,
 ) -> Settled {
     let Settled { mut verdicts, claimed: mut seen, mut doubted } = Settled::default();
+    verdicts.reserve_exact(files.len());
     // The losses of one life, newest first. Orphans have no life that is known.
     let mut epochs: HashMap<(Ino, Option<Generation>), Vec<usize>> = HashMap::new();
     let total = files.len() as u64;

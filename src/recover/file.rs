@@ -203,6 +203,8 @@ pub struct LostFile {
     pub paths: Vec<Vec<u8>>,
     /// What of it is there.
     pub tally: Tally,
+    /// Its place among what the inodes tell, the same however often what was lost is found; `None` for what only chains tell.
+    pub number: Option<u32>,
     /// For a chain found without its inode's pointers: its topmost indirect block, and whose it may be.
     pub orphan: Option<Orphan>,
 }
@@ -215,6 +217,8 @@ pub struct Orphan {
     /// Inodes that may have been its own, where more than one fits equally; empty where none does, or where one is its own. Orphans for
     /// which very many fit share all that were lost in their block group.
     pub candidates: Arc<[Candidate]>,
+    /// Free space is still being looked through: more may belong to it, or it to another.
+    pub unfinished: bool,
 }
 
 /// An inode that may have been an orphan's.
@@ -228,10 +232,32 @@ pub struct Candidate {
     pub when: Option<Time>,
 }
 
+/// What a lost file is known by, in every look at one filesystem.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Key {
+    /// Its number.
+    Number(u32),
+    /// The topmost indirect block of its chain.
+    Chain(Block),
+}
+
 impl LostFile {
-    /// Whether all, some or nothing of its content is there.
+    /// What it is known by.
+    pub fn key(&self) -> Option<Key> {
+        self.number.map(Key::Number).or(self.orphan.as_ref().map(|orphan| Key::Chain(orphan.top)))
+    }
+
+    /// Whether more may belong to it than what was found so far.
+    pub fn is_unfinished(&self) -> bool {
+        self.orphan.as_ref().is_some_and(|orphan| orphan.unfinished)
+    }
+
+    /// Whether all, some or nothing of its content is there. What is unfinished is not complete.
     pub fn state(&self) -> State {
         let missing = self.tally.missing();
+        if self.is_unfinished() {
+            return if missing < self.size { State::Partial } else { State::Empty };
+        }
         if missing == 0 && self.has_trace() {
             State::Complete
         } else if missing < self.size {

@@ -360,6 +360,7 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
         zeroed,
         paths: vec![],
         tally: Tally::default(),
+        number: None,
         orphan: None,
     }
 }

@@ -6,7 +6,7 @@ use super::cut;
 use super::gaps::Ends;
 use super::hint::{self, Hint};
 use super::names::live_path;
-use super::owners::{self, Claimant, Start};
+use super::owners::{self, Claimant, Match, Start};
 use super::stillness::Stillness;
 use super::{LostFile, Mapping, Pieces, PlacedTable, Progress, Recovery, sort};
 use crate::forest::{self, Chain, Table};
@@ -86,7 +86,8 @@ pub struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    /// Adds to `recovery`, which has the known files, what chains tell, and fills gaps.
+    /// Adds to `recovery`, which has the known files, what chains tell, and fills gaps. As long as the survey is not whole, chains stand for
+    /// themselves, and nothing is said of the known files.
     pub fn run(mut self, recovery: &mut Recovery) {
         let claimed = std::mem::take(&mut recovery.claimed);
         let spare = forest::spare(&recovery.fs, self.survey, &claimed);
@@ -96,14 +97,23 @@ impl Rebuild<'_> {
             let rest: HashSet<usize> = (0..self.survey.pages.len()).filter(|page| !torn.contains(page)).collect();
             chains.extend(forest::grow(&recovery.fs, self.survey, &rest, &spare));
         }
-        self.add_cut(recovery, &mut chains, &spare);
+        if !self.survey.looked.goes_on() {
+            self.add_cut(recovery, &mut chains, &spare);
+        }
         let lost = self.add(recovery, &chains, &claimed);
         self.stillness.weigh(&recovery.fs, &(&claimed | lost));
         sort(&mut recovery.files);
         let mut doubted = self.settle(recovery);
-        let block_size = recovery.block_size();
+        if !self.survey.looked.goes_on() && self.fill(recovery) {
+            doubted = self.settle(recovery);
+        }
+        recovery.claimed -= doubted;
+    }
+
+    /// Adds what the user and the content tell, and what the allocators' habits do. Whether anything changed.
+    fn fill(&mut self, recovery: &mut Recovery) -> bool {
         let said = recovery.remarks.len();
-        let mut changed = hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
+        let mut changed = hint::apply(self.hints, recovery);
         let mut spare = &self.survey.written - &recovery.claimed;
         if self.content {
             changed |= recovery.examine_beginnings(&mut spare);
@@ -119,15 +129,12 @@ impl Rebuild<'_> {
                 self.settle(recovery);
                 // What the user knows may be of these.
                 recovery.remarks.truncate(said);
-                hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
+                hint::apply(self.hints, recovery);
                 recovery.examine_beginnings(&mut spare);
                 changed = true;
             }
         }
-        if changed {
-            doubted = self.settle(recovery);
-        }
-        recovery.claimed -= doubted;
+        changed
     }
 
     /// Returns the blocks that files claim, but do not show for doubt.
@@ -156,6 +163,7 @@ impl Rebuild<'_> {
                 self.known.pages.get(&table.page).map_or(!self.known.filled.contains(&place), |known| *known == place)
             };
             match chain.tables.iter().all(agrees) {
+                true if self.survey.looked.goes_on() => {}
                 true if !unknown.is_empty() => self.extend_file(recovery, file, chain, &unknown),
                 true => {}
                 false => torn.extend(unknown.iter().map(|table| table.page)),
@@ -231,7 +239,10 @@ impl Rebuild<'_> {
         });
         complete_direct(fs, &mut direct, &spare);
         let starts: Vec<Start> = drafts.iter().map(|(draft, _)| draft.start()).collect();
-        let (matches, paths) = owners::find(fs, &starts, &recovery.files, &self.stillness, &|inodes| live_path(fs, inodes));
+        let (matches, paths) = match self.survey.looked.goes_on() {
+            true => (starts.iter().map(|_| Match::default()).collect(), HashMap::new()),
+            false => owners::find(fs, &starts, &recovery.files, &self.stillness, &|inodes| live_path(fs, inodes)),
+        };
         let path = |ino: Ino| paths.get(&ino).cloned();
         let (mut files, mut owned): (Vec<LostFile>, HashSet<usize>) = (vec![], HashSet::new());
         for (((draft, credence), direct), found) in drafts.iter().zip(&direct).zip(matches) {

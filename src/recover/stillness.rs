@@ -13,7 +13,7 @@ use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the inodes of today tell of the time since a loss.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Stillness {
     /// The last time that blocks were given to a file, as far as inodes tell.
     last_change: Time,
@@ -26,12 +26,14 @@ pub struct Stillness {
     lost: BTreeMap<u64, u64>,
     /// How fast free blocks are used again.
     turnover: Turnover,
+    /// Chains without an inode. Each is a file whose inode was deleted, or is in use again: one of those deaths and births is its own.
+    ownerless: u64,
     /// Files in use that are empty, but were changed after they were made.
     pub emptied: Vec<(Ino, Inode)>,
 }
 
 /// Deleted files of one block group, in seconds since 1970.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Deaths {
     /// When they were deleted, sorted.
     at: Vec<i64>,
@@ -123,6 +125,7 @@ impl Stillness {
     pub fn forget_owned(&mut self, fs: &Filesystem, files: &[LostFile]) {
         let per_group = fs.geometry().superblock.inodes_per_group.max(1);
         self.deaths.clear();
+        self.ownerless = files.iter().filter(|file| file.ino.is_none() && file.orphan.is_some()).count() as u64;
         for file in files.iter().filter(|file| !file.has_trace() && file.kind != Kind::Symlink) {
             if let (Some(ino), Some(ended)) = (file.ino, file.span.ended.or(file.deleted)) {
                 let deaths = self.deaths.entry(u64::from((ino.0.max(1) - 1) / per_group)).or_default();
@@ -175,9 +178,13 @@ impl Stillness {
             true => own.filter(|group| touched.contains(group) && many(unseen(*group), lost_in(*group))).collect(),
             false => {
                 let own: Vec<u64> = own.collect();
-                let all = touched.into_iter().map(unseen).sum();
+                let all: u64 = touched.into_iter().map(unseen).sum();
                 let lost: u64 = self.lost.values().sum();
-                if many(all, lost.max(own.iter().map(|group| blocks_in(*group)).sum())) { own } else { vec![] }
+                if many(all.saturating_sub(self.ownerless), lost.max(own.iter().map(|group| blocks_in(*group)).sum())) {
+                    own
+                } else {
+                    vec![]
+                }
             }
         };
         Since::Likely(doubtful)

@@ -10,7 +10,7 @@ const LEAST: u64 = 4;
 const REACH: u64 = 4;
 
 /// What was measured.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Turnover {
     /// Of the blocks that were free at a window's beginning and end, in groups that changed, the part that was in use in between.
     part: f64,

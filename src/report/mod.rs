@@ -2,11 +2,12 @@
 
 mod about;
 
-pub use about::about;
+pub use about::{about, about_scan};
 
 use crate::recover::file::{FileId, Kind, Loss, LostFile, SizeFrom, State, Tally, Time};
 use crate::recover::{Candidate, Recovery, Taker};
 use crate::run::Evidence;
+use crate::scan::extent::Looked;
 use crate::tree::Tree;
 use crate::units::Block;
 use serde::ser::SerializeMap;
@@ -280,8 +281,13 @@ fn coalesce(gaps: impl Iterator<Item = Gap>) -> impl Iterator<Item = Gap> {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_list(tree: &Tree, ids: impl IntoIterator<Item = FileId>, mut out: impl Write) -> io::Result<()> {
-    let mut before = "[\n";
+pub fn write_list(tree: &Tree, ids: impl IntoIterator<Item = FileId>, out: impl Write) -> io::Result<()> {
+    write_rows(tree, ids, false, out)
+}
+
+/// The same, but where it has `begun` another element stands before these files.
+fn write_rows(tree: &Tree, ids: impl IntoIterator<Item = FileId>, begun: bool, mut out: impl Write) -> io::Result<()> {
+    let mut before = if begun { ",\n" } else { "[\n" };
     for id in ids {
         out.write_all(before.as_bytes())?;
         serde_json::to_writer(&mut out, &file(tree, id))?;
@@ -290,11 +296,18 @@ pub fn write_list(tree: &Tree, ids: impl IntoIterator<Item = FileId>, mut out: i
     out.write_all(if before == "[\n" { b"[]\n" } else { b"\n]\n" })
 }
 
-/// The content of `report.json`: all lost files.
+/// How the content of `report.json` begins while the scan goes on: with an element that is no file but says how far it is.
+pub fn report_scan(looked: &Looked) -> String {
+    if looked.goes_on() { format!("[\n{{\"scan\":\"{looked}\"}}") } else { String::new() }
+}
+
+/// The content of `report.json`, behind [`report_scan`]: all lost files.
 pub fn report_json(tree: &Tree) -> Vec<u8> {
     let mut json = Vec::new();
+    let recovery = tree.recovery();
+    let begun = recovery.looked().goes_on();
     // A vector takes every write, and a file's report has nothing that JSON cannot say.
-    let _ = write_list(tree, in_order(tree.recovery()), &mut json);
+    let _ = write_rows(tree, in_order(recovery), begun, &mut json);
     json
 }
 
@@ -420,6 +433,7 @@ pub(crate) mod tests {
             zeroed: Vec::new(),
             paths: Vec::new(),
             tally: Tally { bytes, runs: 1 },
+            number: None,
             orphan: None,
         }
     }
