@@ -12,7 +12,7 @@ from .machine import MIB
 READ_AHEAD = 512
 
 
-def wait_for(ready, what, seconds=60):
+def wait_for(ready, what, seconds=300):
     until = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > until:
