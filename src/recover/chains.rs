@@ -172,6 +172,11 @@ fn span(fs: &Filesystem, indirect: impl Iterator<Item = Block> + Clone) -> Span 
         ended: None,
         successor: None,
         cut: u64::MAX,
+        dated: false,
+        stayed: u64::MAX,
+        kept: 0,
+        kept_until: Moment::PAST,
+        written: false,
         blocks: u64::MAX,
     }
 }

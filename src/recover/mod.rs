@@ -23,10 +23,11 @@ mod reuse;
 mod stillness;
 mod table;
 mod takers;
+mod turnover;
 mod unclaimed;
 
 pub use crate::progress::Progress;
-pub use file::{Candidate, FileId, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time};
+pub use file::{Candidate, FileId, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time, Zeroed};
 pub use hint::Hint;
 pub use info::{Info, JournalInfo};
 pub use placed::{Basis, Placed, PlacedTable};
@@ -40,7 +41,7 @@ use crate::image::{Image, ImageOptions};
 use crate::run::Run;
 use crate::scan::Survey;
 use crate::units::{Block, FileBlock, Ino};
-use chain::{Cache, Chain, Claims, Piece};
+use chain::{Cache, Chain, Claims, Piece, Spot};
 use inodes::Inodes;
 use lru::LruCache;
 use rebuild::{Known, Rebuild};
@@ -258,7 +259,11 @@ impl Cache for PiecesOf<'_> {
 }
 
 impl Claims for RoaringTreemap {
-    fn lost_to_newer(&self, block: Block, _: Option<FileBlock>) -> bool {
+    fn lost_to_newer(&self, block: Block, _: Spot) -> bool {
         self.contains(block.get())
+    }
+
+    fn was_kept(&self, block: Block, _: Spot) -> bool {
+        !self.contains(block.get())
     }
 }

@@ -101,9 +101,8 @@ impl Rebuild<'_> {
         self.stillness.weigh(&recovery.fs, &(&claimed | lost));
         sort(&mut recovery.files);
         let mut doubted = self.settle(recovery);
-        let block_size = recovery.block_size();
         let said = recovery.remarks.len();
-        let mut changed = hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
+        let mut changed = hint::apply(self.hints, recovery);
         let mut spare = &self.survey.written - &recovery.claimed;
         if self.content {
             changed |= recovery.examine_beginnings(&mut spare);
@@ -119,7 +118,7 @@ impl Rebuild<'_> {
                 self.settle(recovery);
                 // What the user knows may be of these.
                 recovery.remarks.truncate(said);
-                hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
+                hint::apply(self.hints, recovery);
                 recovery.examine_beginnings(&mut spare);
                 changed = true;
             }
