@@ -26,9 +26,11 @@
 //!   each block what became of it: `reuse` from bitmaps, copies and revokes, `claims` from the other lost files. `folders` and
 //!   `names` follow folder entries through time to paths. `rebuild` then goes over what chains tell: it extends known files,
 //!   finds owners for the rest (`owners`, `cut`), their direct blocks (`chains`), and fills gaps from what the allocators do (`fill`,
-//!   `gaps`); `hint` adds what the user knows. `stillness` says what free blocks are worth where the journal does not reach back, `turnover` how fast they are used again where it does. `read` turns it into bytes, `unclaimed` what
+//!   `gaps`) unless content places them first, or speaks against that (`prove`); `hint` adds what the user knows. `stillness` says what free
+//!   blocks are worth where the journal does not reach back, `turnover` how fast they are used again where it does. `read` turns it into bytes, `unclaimed` what
 //!   none of them claims of free space.
 //! * [`content`] knows formats of files by their bytes alone: kind, length, and which block comes next. It knows no image and no block numbers.
+//!   `recover::prove` asks it: which free blocks go on with a table's rows, whether blocks in doubt still hold them, how long a file is.
 //! * [`run`] is the currency between all of them: file block, physical block, length, [`run::Evidence`].
 //!   "Where are a file's blocks" has one answer, [`recover::Recovery::run_at`]. What no pointer leads to is [`recover::Placed`] in
 //!   the file's [`recover::Mapping`]; what is mapped in another way (extents) becomes another one behind it.
