@@ -290,14 +290,16 @@ def in_records(format, descriptor, size, ranges, first):
 def in_step(descriptor, size, length, ranges):
     """Whether rows of fixed format begin where they should: of a chain whose beginning is not known they may not. The lowest bit of a live
     row's first byte is set (sql/unireg.cc, make_empty_rec: the "invisible delete marker"), of a deleted row's it is 0."""
-    live = odd = 0
+    looked = live = odd = 0
     steps = max(1, size // length // STEPS)
     for start in range(0, size // length * length, length * steps):
         if not any(first <= start < end for first, end in ranges[max(0, bisect.bisect(ranges, (start, size)) - 1):][:1]):
             byte = os.pread(descriptor, 1, start)
+            looked += 1
             live += byte > b"\0"
             odd += bool(byte and byte[0] & 1)
-    return odd * 100 >= live * 95
+    # Where all begin with 0, it is more likely that these are the high bytes of numbers than that all were deleted.
+    return live * 20 >= looked and odd * 100 >= live * 95
 
 
 def joined(ranges):
