@@ -111,10 +111,19 @@ impl Geometry {
         Some((group.inode_table.plus(within / self.inodes_per_block()), byte as usize))
     }
 
+    /// The last inode table that begins at a block or before it, with its group. Asked for millions of blocks: without `flex_bg`, what is
+    /// not in the block's own group need not be searched (see [`plausible`]).
+    fn table_before(&self, block: Block) -> Option<(Block, u64)> {
+        if self.superblock.incompat & incompat::FLEX_BG == 0 {
+            let group = self.superblock.group_of(block);
+            return self.group(group).map(|descriptor| (descriptor.inode_table, group)).filter(|(start, _)| *start <= block);
+        }
+        Some(self.tables[self.tables.partition_point(|(start, _)| *start <= block).checked_sub(1)?])
+    }
+
     /// The first inode of a block of an inode table; `None` for any other block.
     pub fn first_inode_of(&self, block: Block) -> Option<Ino> {
-        let at = self.tables.partition_point(|(start, _)| *start <= block).checked_sub(1)?;
-        let (start, group) = self.tables[at];
+        let (start, group) = self.table_before(block)?;
         let within = (block.get() - start.get()).checked_mul(self.inodes_per_block())?;
         if within >= u64::from(self.superblock.inodes_per_group) {
             return None;

@@ -3,9 +3,9 @@
 //! # How a byte gets from the image to the reader
 //!
 //! ```text
-//! image ─► format ─► geometry ─► journal ─► fs ─► scan ─► forest ─► recover ─► tree ─► fuse, cli
-//! bytes    records    places       history     now   free     chains    lost files  names    readers
-//!                                                    blocks
+//! image ─► format ─► geometry ─► journal ─► fs ─► scan ─► forest ─► recover ─► behind ─► tree ─► fuse, cli
+//! bytes    records    places       history     now   free     chains    lost files  later    names    readers
+//!                                                    blocks                         finds
 //! ```
 //!
 //! Dependencies point from right to left only.
@@ -20,7 +20,8 @@
 //! * [`scan`] looks through free blocks for *pages*: what can be indirect blocks; [`catalog`] keeps what it found, so that this is done
 //!   once. [`forest`] grows chains from pages: IND under DIND under TIND by who names whom, then the trees of one file by what
 //!   begins where something else ends.
-//! * [`recover`] finds what was lost. Copies of an inode over time become lives, lives end in losses (`history`), each a
+//! * [`recover`] finds what was lost. [`recover::Past`] is what inodes and journal tell; with a survey of free space, or of what was looked
+//!   through of it so far, it becomes a [`recover::Recovery`]. Copies of an inode over time become lives, lives end in losses (`history`), each a
 //!   [`recover::LostFile`] with pointers. `chain` follows pointers through indirect blocks, merging their copies, and asks for
 //!   each block what became of it: `reuse` from bitmaps, copies and revokes, `claims` from the other lost files. `folders` and
 //!   `names` follow folder entries through time to paths. `rebuild` then goes over what chains tell: it extends known files,
@@ -31,14 +32,18 @@
 //! * [`run`] is the currency between all of them: file block, physical block, length, [`run::Evidence`].
 //!   "Where are a file's blocks" has one answer, [`recover::Recovery::run_at`]. What no pointer leads to is [`recover::Placed`] in
 //!   the file's [`recover::Mapping`]; what is mapped in another way (extents) becomes another one behind it.
-//! * [`tree`] arranges lost files under names. [`fuse`] shows the tree as a mount; the program's `cli` module lists, shows
+//! * [`behind`] lets a scan go on in a thread of its own, and gives a new recovery now and then; until the last one, no chain in it is
+//!   complete, and none is anybody's.
+//! * [`tree`] arranges lost files under names. A tree never changes; one that follows another gives what has not changed the same node, and
+//!   what has changed another one with the same inode number. [`fuse`] shows the newest tree as a mount, and the one before for as long as
+//!   something is open in it that has changed; the program's `cli` module lists, shows
 //!   and copies it; [`report`] and [`xattr`] say in words and JSON what is known.
 //!
 //! # What is kept in memory
 //!
 //! What was lost (files, their names, blocks that two of them claim), some hundred bytes for each indirect block that stands in free
 //! space, compressed bitmaps of free blocks with content, the journal's index, and bounded caches of bitmaps and of pieces of block maps. A file's map is never held whole: opening costs nothing, and a read resolves the indirect blocks
-//! that it needs.
+//! that it needs. While a scan goes on behind a mount, the history is kept beside the tree, and there are two trees for a moment.
 //!
 //! # Never lie
 //!
@@ -46,6 +51,7 @@
 //! if a pointer names it, or nothing else fits its place, and nothing speaks against it. Where most of the transactions since the loss
 //! are missing from the journal, and files came and went that left no trace of where they were, it is not.
 
+pub mod behind;
 pub mod catalog;
 pub mod content;
 pub mod error;

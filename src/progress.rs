@@ -1,4 +1,4 @@
-//! How far a long job is, told to whoever wants to know.
+//! How far a long job is, told to whoever wants to know, who may also end it.
 
 /// Told how far a long job is.
 pub trait Progress: Sync {
@@ -9,6 +9,11 @@ pub trait Progress: Sync {
     fn scan(&self, done: u64, total: u64, pages: u64) {
         let _ = pages;
         self.step("looking through free blocks", done, total);
+    }
+
+    /// Whether the job is still wanted. Where it is not, a scan ends within a moment, with what it has done kept.
+    fn is_wanted(&self) -> bool {
+        true
     }
 }
 

@@ -1,4 +1,4 @@
-//! The extended attributes `user.undelfs.*` of a lost file.
+//! The extended attributes `user.undelfs.*` of a lost file, and of the mount's root.
 
 use crate::recover::Recovery;
 use crate::recover::file::{FileId, LostFile};
@@ -7,6 +7,9 @@ use std::fmt::Write;
 
 /// The kernel hands out no value beyond 64 KiB (`XATTR_SIZE_MAX`); the rest is room for the closing entry.
 const MISSING_MAX: usize = 60 << 10;
+
+/// The attribute of a mount's root that says what of free space was looked through, as [`crate::scan::extent::Looked`] writes it.
+pub const SCAN: &str = "user.undelfs.scan";
 
 /// The attributes that a file has: all but those that nothing is known of.
 pub fn names(file: &LostFile) -> impl Iterator<Item = &'static str> {
@@ -101,7 +104,7 @@ mod tests {
         file.generation = Some(crate::units::Generation(1));
         assert_eq!(all(&file), [&["path", "deleted"][..], &always, &["inode", "generation"]].concat());
         file.deleted = None;
-        file.orphan = Block::new(4711).map(|top| Orphan { top, candidates: vec![] });
+        file.orphan = Block::new(4711).map(|top| Orphan { top, candidates: std::sync::Arc::default(), unfinished: false });
         assert_eq!(all(&file), [&["path"][..], &always, &["inode", "generation", "chain"]].concat());
         (file.ino, file.generation) = (None, None);
         assert_eq!(all(&file), [&["path"][..], &always, &["chain"]].concat());

@@ -5,6 +5,7 @@ mod common;
 use common::disk::{Disk, run};
 use common::{folder, image};
 use rusqlite::Connection;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::Write;
@@ -12,7 +13,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 use undelfs::fs::Filesystem;
 use undelfs::image::{Image, ImageOptions};
@@ -131,6 +132,52 @@ fn a_scan_is_kept_for_other_commands_and_for_people() {
     let block = number("SELECT block FROM pages ORDER BY pointers DESC") as u64;
     let first = number("SELECT first_pointer FROM pages ORDER BY pointers DESC") as u32;
     assert!(fs.read_home(Block::new(block).expect("not 0")).expect("readable").starts_with(&first.to_le_bytes()));
+}
+
+/// Those of images that are long gone go, and nothing else does.
+#[test]
+fn catalogs_that_nobody_uses_are_removed() {
+    let place = Place::new();
+    place.run("scan", &[]);
+    let folder = place.path("cache/undelfs");
+    let own = fs::read_dir(&folder).expect("a folder").flatten().next().expect("a catalog").path();
+    let put = |name: &str, content: &Path, days: u64| {
+        let path = folder.join(name);
+        fs::copy(content, &path).expect("copied");
+        let times = FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60));
+        File::options().write(true).open(path).and_then(|file| file.set_times(times)).expect("set back");
+    };
+    fs::write(place.path("text"), "no catalog").unwrap();
+    Connection::open(place.path("other")).unwrap().execute_batch("CREATE TABLE mine (one)").unwrap();
+    let kept = [
+        ("recent.sqlite", &own, 100),
+        ("catalog.old", &own, 300),
+        ("text.sqlite", &place.path("text"), 300),
+        ("other.sqlite", &place.path("other"), 300),
+    ];
+    kept.iter().for_each(|(name, content, days)| put(name, content, *days));
+    symlink(&own, folder.join("link.sqlite")).unwrap();
+    (0..61).for_each(|nth| put(&format!("many{nth}.sqlite"), &own, 1));
+    put("old.sqlite", &own, 181);
+    // The own one, 61 of yesterday, that of last month and the recent one are 64; what is older is too many.
+    put("month.sqlite", &own, 29);
+    put("beyond.sqlite", &own, 101);
+    let times = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
+    File::options().write(true).open(&own).and_then(|file| file.set_times(times)).expect("set back");
+    let names =
+        || -> BTreeSet<String> { fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect() };
+    let mut expected = names();
+    // Named catalogs are nobody's caches.
+    place.scan("catalog");
+    assert_eq!(names(), expected);
+    let ran = place.run("list", &["-v"]);
+    assert!(ran.err.contains("4 of 4 groups are known") && ran.err.contains("old.sqlite: not used for long, removed"), "{}", ran.err);
+    for gone in ["old.sqlite", "beyond.sqlite"] {
+        assert!(expected.remove(gone));
+    }
+    assert_eq!(names(), expected);
+    // It was used just now.
+    assert!(own.metadata().unwrap().modified().unwrap().elapsed().is_ok_and(|ago| ago < Duration::from_secs(60)));
 }
 
 /// Also where its time is set back.

@@ -3,11 +3,12 @@
 mod common;
 
 use common::image;
+use roaring::RoaringTreemap;
 use std::fs;
 use std::path::Path;
 use undelfs::image::ImageOptions;
 use undelfs::recover::{OpenOptions, Recovery, Segment};
-use undelfs::run::Place;
+use undelfs::run::{Evidence, Place};
 use undelfs::tree::Source;
 use undelfs::units::Block;
 
@@ -139,4 +140,25 @@ fn nothing_is_shown_twice() {
             }
         }
     }
+}
+
+/// What no file shows, since nothing tells whether it still holds what was there, is left to programs that know it by its content.
+#[test]
+fn what_is_withheld_is_unclaimed() {
+    let recovery = open(ImageOptions::new(image("churn", &[])), true);
+    let mut shown = RoaringTreemap::new();
+    let mut withheld = RoaringTreemap::new();
+    for run in recovery.ids().flat_map(|id| recovery.runs(id).collect::<Vec<_>>()) {
+        let blocks = run.block.map(|block| block.get()..block.plus(run.length).get()).unwrap_or_default();
+        match run.evidence {
+            Evidence::Unknown => withheld.insert_range(blocks),
+            evidence if evidence.is_data() => shown.insert_range(blocks),
+            _ => 0,
+        };
+    }
+    assert!(!withheld.is_empty(), "this image shows nothing of what is asked here");
+    let unclaimed: RoaringTreemap = found(&recovery).into_iter().collect();
+    let free = |block: &u64| Block::new(*block).is_some_and(|block| !recovery.filesystem().is_allocated(block));
+    let hidden: Vec<u64> = (withheld - shown).iter().filter(free).filter(|block| !unclaimed.contains(*block)).collect();
+    assert!(hidden.is_empty(), "{} blocks are nowhere, the first {:?}", hidden.len(), hidden.first());
 }

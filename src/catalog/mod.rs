@@ -16,8 +16,14 @@
 //! Groups are written as they are done, in one transaction a second. A kill loses the last second, and the next scan goes on with the groups
 //! that are not done. Nothing is written to the filesystem to be recovered, nor over a file that is not a catalog. That a catalog cannot be
 //! read or written is a warning: it saves time, and nothing else.
+//!
+//! # When it goes
+//!
+//! One that has become stale is made anew in its place. Of those among the user's caches each is noted as used (its modification time) when it
+//! is, and those that were not for long are removed by the next one that is: see `prune`. What the user has named stays.
 
 mod identity;
+mod prune;
 mod store;
 
 use crate::error::{Error, Result};
@@ -25,6 +31,7 @@ use crate::fs::Filesystem;
 use crate::image::ImageOptions;
 use crate::progress::Progress;
 use crate::recover::info::uuid;
+use crate::scan::extent::Looked;
 use crate::scan::sweep::{self, Part, Tally};
 use crate::scan::{Gathering, Survey};
 use roaring::RoaringTreemap;
@@ -82,7 +89,7 @@ impl Summary {
 pub fn survey(fs: &Filesystem, place: &Place, options: &ImageOptions, progress: &dyn Progress) -> Result<Survey> {
     let mut gathering = Gathering::default();
     Scan::open(fs, place, options)?.run(&[], &mut |part| gathering.add(part), progress)?;
-    Ok(gathering.finish(fs))
+    Ok(gathering.finish(fs, Looked::Whole))
 }
 
 /// A scan, with the catalog that it goes on from and adds to.
@@ -123,6 +130,11 @@ impl<'a> Scan<'a> {
     pub fn into_catalog(fs: &'a Filesystem, place: &Place, options: &ImageOptions) -> Result<Self> {
         let (store, known) = open_store(fs, place, options).map_err(|refused| refused.error)?;
         Ok(Scan { fs, store: Some(store), known, must: true })
+    }
+
+    /// Whether every group is known, so that nothing need be looked for in the image.
+    pub fn is_complete(&self) -> bool {
+        self.known.len() as u64 >= self.fs.geometry().superblock.groups()
     }
 
     /// Where the catalog is.
@@ -199,6 +211,10 @@ fn open_store(fs: &Filesystem, place: &Place, options: &ImageOptions) -> std::re
     }
     match Store::open(&path, identity::identity(fs, options)).and_then(|store| Ok((store.load(fs)?, store))) {
         Ok((known, store)) => {
+            if let (false, Some(folder)) = (named, path.parent()) {
+                prune::touch(&path);
+                prune::prune(folder);
+            }
             log::info!("catalog {name}: {} of {} groups are known", known.len(), fs.geometry().superblock.groups());
             Ok((store, known))
         }

@@ -220,10 +220,23 @@ fn recognise(path: &Path) -> Result<(), Obstacle> {
     if !kind.is_file() {
         return Err(Obstacle::Foreign);
     }
+    let head = head(path)?;
+    if is_ours(&head) || head.is_empty() { Ok(()) } else { Err(Obstacle::Foreign) }
+}
+
+/// Whether a file is a catalog.
+pub fn is_catalog(path: &Path) -> bool {
+    head(path).is_ok_and(|head| is_ours(&head))
+}
+
+fn head(path: &Path) -> io::Result<Vec<u8>> {
     let mut head = vec![];
     File::open(path)?.take(APPLICATION_AT as u64 + 4).read_to_end(&mut head)?;
-    let is_ours = head.starts_with(MAGIC) && head.get(APPLICATION_AT..).is_some_and(|id| id == APPLICATION.to_be_bytes());
-    if is_ours || head.is_empty() { Ok(()) } else { Err(Obstacle::Foreign) }
+    Ok(head)
+}
+
+fn is_ours(head: &[u8]) -> bool {
+    head.starts_with(MAGIC) && head.get(APPLICATION_AT..).is_some_and(|id| id == APPLICATION.to_be_bytes())
 }
 
 fn write(transaction: &Transaction<'_>, fs: &Filesystem, group: u64, mut part: Part) -> rusqlite::Result<()> {

@@ -68,6 +68,7 @@ pub enum Command {
     /// Show what is known of one lost file
     Show(ShowArgs),
     /// Copy lost files, without mounting
+    #[command(override_usage = "undelfs copy [OPTIONS] <IMAGE> <FILE>... <DEST>")]
     Copy(CopyArgs),
     /// Describe the filesystem, and what there is to work with
     Info(InfoArgs),
@@ -126,10 +127,12 @@ pub struct RecoveryArgs {
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scan {
-    /// Where nothing is known yet, before anything is shown
+    /// Before anything is shown; but where that takes more than a minute, mount goes on without waiting for it
     Auto,
     /// Before anything is shown
     Wait,
+    /// Behind the mount, which shows at first what the journal remembers, and the rest when it is found (only with mount)
+    Background,
     /// Not at all
     No,
 }
@@ -239,14 +242,20 @@ pub struct CopyArgs {
     #[command(flatten)]
     pub image: ImageArgs,
     /// Lost files or folders: paths as under by-path/ in the mount ('/' for all), or inode:N, or inode:N@VERSION, or chain:BLOCK; or
-    /// unclaimed.img
-    #[arg(required = true, num_args = 1..)]
-    pub file: Vec<OsString>,
-    /// Where to: a folder (made if need be), or for one file also its new name
-    pub dest: PathBuf,
+    /// unclaimed.img. And where to: a folder (made if need be), or for one file also its new name
+    #[arg(required = true, num_args = 1.., value_name = "FILE> <DEST")]
+    names: Vec<OsString>,
     /// What becomes of files with missing ranges: zeros stand in for them, or they are not copied
     #[arg(long, value_name = "WHAT", default_value = "zero")]
     pub missing: Missing,
+}
+
+impl CopyArgs {
+    /// The lost files, and where to. That both are there is checked by [`parse`]: two positional arguments would not do, since clap takes
+    /// the first for complete where an option stands behind it.
+    pub fn files_and_dest(&self) -> (&[OsString], &Path) {
+        self.names.split_last().map_or((&[], Path::new("")), |(dest, files)| (files, Path::new(dest)))
+    }
 }
 
 #[derive(Args, Debug)]
@@ -264,7 +273,12 @@ pub fn parse(mut args: Vec<OsString>) -> Result<CommandLine, clap::Error> {
     if means_mount(args.get(1..).unwrap_or_default(), Path::exists) {
         args.insert(1, "mount".into());
     }
-    CommandLine::try_parse_from(args)
+    let line = CommandLine::try_parse_from(args)?;
+    match &line.command {
+        Command::Copy(copy) if copy.files_and_dest().0.is_empty() => Err(CommandLine::command()
+            .error(ErrorKind::MissingRequiredArgument, "copy needs a <FILE> and <DEST>: undelfs copy IMAGE FILE... DEST")),
+        _ => Ok(line),
+    }
 }
 
 /// Whether these arguments mount without saying so: the first that is neither an option nor an option's value is not a command, and it
@@ -353,9 +367,23 @@ mod tests {
     }
 
     #[test]
+    fn options_stand_anywhere_among_what_is_copied() {
+        for line in [
+            "copy image /a /b dest --missing error",
+            "copy image /a --missing error /b dest",
+            "copy image /a /b --missing=error dest -q",
+            "copy --missing error image -- /a /b dest",
+        ] {
+            let Ok(Command::Copy(args)) = parse(words(&format!("undelfs {line}"))).map(|line| line.command) else { panic!("{line}") };
+            assert_eq!(args.files_and_dest(), (&["/a".into(), "/b".into()][..], Path::new("dest")), "{line}");
+            assert!(args.missing == Missing::Error && args.image.image == Path::new("image"), "{line}");
+        }
+    }
+
+    #[test]
     fn complaints_are_one_line() {
         for line in ["undelfs lst x", "undelfs list", "undelfs list --jsn x", "undelfs list x --min-size many", "undelfs copy x y"] {
-            let complaint = CommandLine::try_parse_from(words(line)).err().as_ref().and_then(complaint);
+            let complaint = parse(words(line)).err().as_ref().and_then(complaint);
             assert!(complaint.as_ref().is_some_and(|text| !text.contains('\n') && !text.starts_with("error")), "{complaint:?}");
         }
     }

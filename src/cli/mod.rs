@@ -99,16 +99,33 @@ fn place(args: &ImageArgs) -> Place {
     }
 }
 
-/// Opens the image and finds what was lost.
-fn open(args: &ImageArgs, global: &Global) -> Result<Arc<Tree>> {
-    let options = OpenOptions {
+/// The image, and how to look for what was lost from it.
+fn open_options(args: &ImageArgs, global: &Global) -> Result<OpenOptions> {
+    Ok(OpenOptions {
         image: start(args, global)?,
         superblock: args.superblock,
         scan: args.recovery.scan != Scan::No,
         catalog: place(args),
         hints: args.recovery.hint.clone(),
         content: !args.recovery.no_content,
-    };
+    })
+}
+
+/// Refuses what only a mount can do.
+fn refuse_background(args: &ImageArgs) -> Result<()> {
+    match args.recovery.scan {
+        Scan::Background => Err(Error::Usage(
+            "--scan background is for mount only: without a mount there is nothing to go on behind; --scan wait and --scan no are possible"
+                .into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the image and finds what was lost.
+fn open(args: &ImageArgs, global: &Global) -> Result<Arc<Tree>> {
+    refuse_background(args)?;
+    let options = open_options(args, global)?;
     let meter = Meter::new(global);
     let recovery = Recovery::open(&options, &meter);
     meter.finish();

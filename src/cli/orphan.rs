@@ -4,6 +4,7 @@ use super::terminal::{self, Output};
 use std::borrow::Cow;
 use std::io::{self, Write};
 use undelfs::recover::FileId;
+use undelfs::report::CANDIDATES;
 use undelfs::tree::Tree;
 
 /// Shows where the chain begins and whose it may be; nothing for a file that was found by its inode.
@@ -21,12 +22,15 @@ pub fn show(tree: &Tree, id: FileId, output: &mut Output) -> io::Result<()> {
     }
     writeln!(output.out, "\n{}", output.heading("It may be"))?;
     writeln!(output.out, "  {:>10}  {:<19}  PATH", "INODE", "DELETED")?;
-    for candidate in &orphan.candidates {
+    for candidate in orphan.candidates.iter().take(CANDIDATES) {
         let when = candidate.when.map_or_else(|| "unknown".to_owned(), terminal::local);
         let path = candidate.path.as_deref().map_or(Cow::Borrowed(&b"unknown"[..]), |path| output.name(path));
         write!(output.out, "  {:>10}  {when:<19}  ", candidate.ino)?;
         output.out.write_all(&path)?;
         output.out.write_all(b"\n")?;
+    }
+    if orphan.candidates.len() > CANDIDATES {
+        writeln!(output.out, "  and {} more", orphan.candidates.len() - CANDIDATES)?;
     }
     Ok(())
 }

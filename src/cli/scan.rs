@@ -3,7 +3,7 @@
 use super::args::{Global, ScanArgs};
 use super::progress::Meter;
 use super::terminal::{self, Output, count, size};
-use super::{place, start};
+use super::{place, refuse_background, start};
 use std::io::Write;
 use std::time::Instant;
 use undelfs::catalog::{Scan, Summary};
@@ -24,6 +24,7 @@ pub fn run(args: &ScanArgs, global: &Global) -> Result<()> {
     if args.image.no_catalog {
         return Err(Error::Usage("scan has no purpose with --no-catalog: it keeps what it finds in a catalog".into()));
     }
+    refuse_background(&args.image)?;
     let options = start(&args.image, global)?;
     let fs = Filesystem::open(Image::open(&options)?, args.image.superblock, options.journal.as_deref())?;
     let first = first(args, &fs)?;

@@ -82,8 +82,8 @@ impl Forest<'_> {
                 _ => {}
             }
         }
-        // Data that looks like pointers here and there does not make a DIND.
-        if (below.pages.len() as u32) <= below.others {
+        // Data that looks like pointers here and there does not make a DIND: tables of integers that fill a whole file make its IND look like one.
+        if (below.pages.len() as u32) <= below.others.saturating_mul(2) {
             below = Below::default();
         }
         self.below[at] = below;

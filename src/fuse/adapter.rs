@@ -1,4 +1,4 @@
-//! The kernel's requests, answered from the [`Tree`]. Nothing is decided here but how the files look and how their bytes travel.
+//! The kernel's requests, answered from the [`Tree`] that is shown. Nothing is decided here but how the files look and how their bytes travel.
 //!
 //! Every request that a kernel may send is answered, because `fuser` logs each one that is left out; and no panic gets out, because it
 //! would end the thread that serves, and the kernel would repeat the request until no thread is left.
@@ -6,6 +6,7 @@
 use super::contents::{self, Read};
 use super::look::{self, file_type};
 use super::options::{Access, MountOptions};
+use super::shown::{NO_HANDLE, Shown};
 use crate::recover::Kind;
 use crate::tree::{Body, NodeId, Tree};
 use fuser::{
@@ -26,16 +27,23 @@ use std::time::{Duration, SystemTime};
 /// How long the kernel may keep names and attributes: nothing changes under a mount that cannot be written to.
 const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The same while the scan goes on behind the mount: what comes from a tree that is replaced just then is forgotten soon. Long enough for
+/// what one program does with one file.
+const KEEP_FOR_NOW: Duration = Duration::from_secs(1);
+
 /// Requests that the kernel may have on the way for read-ahead; its default of 12 starves several readers.
 const MAX_BACKGROUND: u16 = 64;
 
-/// A mounted [`Tree`].
+/// Mounted [`Tree`]s.
 pub struct Adapter {
-    tree: Arc<Tree>,
+    shown: Arc<Shown>,
+    /// Whether there may be more than one of them.
+    goes_on: bool,
     /// The open FUSE device.
     device: OwnedFd,
     options: MountOptions,
-    keep: Duration,
+    /// Whether the kernel must ask each time.
+    asked_each_time: bool,
     /// Whether the kernel opens files and folders without asking, once it has been told so by `ENOSYS`.
     opens_itself: bool,
 }
@@ -48,28 +56,60 @@ fn contain(request: &str, answer: impl FnOnce()) {
 }
 
 impl Adapter {
-    /// Shows `tree` in the way that `options` ask for. `device` is the FUSE device that the session reads its requests from.
-    pub fn new(tree: Arc<Tree>, device: OwnedFd, options: &MountOptions) -> Self {
+    /// Shows trees in the way that `options` ask for. `device` is the FUSE device that the session reads its requests from.
+    pub fn new(shown: Arc<Shown>, device: OwnedFd, options: &MountOptions) -> Self {
         // With `allow_root` it is the session that sends other users away, and it only can where the kernel asks each time.
         let asked_each_time = options.access == Access::Root;
-        let keep = if asked_each_time { Duration::ZERO } else { KEEP };
-        Self { tree, device, options: options.clone(), keep, opens_itself: !asked_each_time }
+        let goes_on = shown.newest().recovery().looked().goes_on();
+        Self { shown, goes_on, device, options: options.clone(), asked_each_time, opens_itself: !asked_each_time }
     }
 
-    fn attributes(&self, node: NodeId) -> Option<FileAttr> {
-        self.tree.attributes(node).map(|attributes| look::shown(node, &attributes, &self.options))
+    /// How long the kernel may keep what this tree says.
+    fn keep(&self, tree: &Tree) -> Duration {
+        match tree.recovery().looked().goes_on() {
+            _ if self.asked_each_time => Duration::ZERO,
+            true => KEEP_FOR_NOW,
+            false => KEEP,
+        }
+    }
+
+    /// A node's attributes, under the number that the kernel knows it by.
+    fn attributes(&self, tree: &Tree, node: NodeId) -> Option<FileAttr> {
+        tree.attributes(node).map(|attributes| look::shown(node.0, &attributes, &self.options))
+    }
+
+    /// The reply to an open: a handle where content may change, else nothing, once and for all where the kernel can do without.
+    fn open_node(&self, node: NodeId, kept: FopenFlags, reply: ReplyOpen) {
+        let (is_folder, tree) = (kept.contains(FopenFlags::FOPEN_CACHE_DIR), self.shown.newest());
+        if self.opens_itself && !tree.recovery().looked().goes_on() {
+            // Opening costs nothing and means nothing. Told so, the kernel does not ask again, and keeps what it has read (fuse_file_open,
+            // fs/fuse/file.c).
+            return reply.error(Errno::ENOSYS);
+        }
+        if !self.goes_on {
+            return reply.opened(NO_HANDLE, kept);
+        }
+        let (handle, tree) = self.shown.open(node, is_folder);
+        if !tree.contains(node) {
+            self.shown.close(handle);
+            // It was found meanwhile to have other content. The kernel looks its name up again (vfs_open, fs/namei.c).
+            return reply.error(Errno::ESTALE);
+        }
+        // Of what is still to grow, nothing may be kept but the content of lost files, which is another node when it changes.
+        let keep = !tree.recovery().looked().goes_on() || matches!(tree.body(node), Some(Body::Image(_)));
+        reply.opened(handle, if keep { kept } else { FopenFlags::empty() });
     }
 
     /// Goes through a folder from `offset` on, `.` and `..` first, until `add` says that the reply is full. `add` gets the offset of
     /// what follows.
-    fn list(&self, dir: NodeId, offset: u64, mut add: impl FnMut(NodeId, u64, Kind, &OsStr) -> bool) {
-        let dots = [(dir, "."), (self.tree.parent(dir), "..")];
+    fn list(tree: &Tree, dir: NodeId, offset: u64, mut add: impl FnMut(NodeId, u64, Kind, &OsStr) -> bool) {
+        let dots = [(dir, "."), (tree.parent(dir), "..")];
         for at in offset.. {
             let full = match usize::try_from(at).ok().and_then(|index| dots.get(index)) {
                 Some((node, name)) => add(*node, at + 1, Kind::Dir, OsStr::new(name)),
                 None => {
                     let index = usize::try_from(at - dots.len() as u64);
-                    let Some((name, node, kind)) = index.ok().and_then(|index| self.tree.entry(dir, index)) else { return };
+                    let Some((name, node, kind)) = index.ok().and_then(|index| tree.entry(dir, index)) else { return };
                     add(node, at + 1, kind, OsStr::from_bytes(name))
                 }
             };
@@ -95,7 +135,12 @@ impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // One at a time, since a set with one that the kernel does not know is refused as a whole. READDIRPLUS without its AUTO: `ls -l`
         // and `find` in a large folder take half the time.
-        for wanted in [InitFlags::FUSE_DO_READDIRPLUS, InitFlags::FUSE_PARALLEL_DIROPS, InitFlags::FUSE_CACHE_SYMLINKS] {
+        let mut wanted = vec![InitFlags::FUSE_PARALLEL_DIROPS, InitFlags::FUSE_CACHE_SYMLINKS];
+        if !self.goes_on {
+            // It gives each entry one number, but a file that was found to have other content has two: its node's and its inode's.
+            wanted.push(InitFlags::FUSE_DO_READDIRPLUS);
+        }
+        for wanted in wanted {
             if let Err(missing) = config.add_capabilities(wanted) {
                 log::debug!("the kernel does not know {missing:?}");
             }
@@ -111,9 +156,15 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         contain("lookup", || {
-            let found = self.tree.lookup(NodeId(parent.0), name.as_bytes()).and_then(|node| self.attributes(node));
-            match found {
-                Some(attributes) => reply.entry(&self.keep, &attributes, Generation(0)),
+            let tree = self.shown.newest();
+            let found = tree.lookup(NodeId(parent.0), name.as_bytes());
+            match found.and_then(|node| Some((node, self.attributes(&tree, node)?))) {
+                Some((node, attributes)) => {
+                    let keep = self.keep(&tree);
+                    // The node's number stands for the inode's here; where they differ, the kernel has to ask for the attributes.
+                    let keep_attributes = if tree.inode(node) == node.0 { keep } else { Duration::ZERO };
+                    reply.entry_with_ttls(&keep_attributes, &keep, &attributes, Generation(0));
+                }
                 None => reply.error(Errno::ENOENT),
             }
         });
@@ -122,63 +173,75 @@ impl Filesystem for Adapter {
     fn forget(&self, _req: &Request, _ino: INodeNo, _nlookup: u64) {}
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        contain("getattr", || match self.attributes(NodeId(ino.0)) {
-            Some(attributes) => reply.attr(&self.keep, &attributes),
-            None => reply.error(Errno::ENOENT),
+        contain("getattr", || {
+            let node = NodeId(ino.0);
+            let tree = self.shown.with(node);
+            match self.attributes(&tree, node) {
+                Some(attributes) => reply.attr(&self.keep(&tree), &FileAttr { ino: INodeNo(tree.inode(node)), ..attributes }),
+                None => reply.error(Errno::ESTALE),
+            }
         });
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        contain("readlink", || match self.tree.link_target(NodeId(ino.0)) {
+        contain("readlink", || match self.shown.with(NodeId(ino.0)).link_target(NodeId(ino.0)) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(error.into()),
         });
     }
 
-    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        // Opening costs nothing and means nothing. Told so, the kernel does not ask again, and keeps what it has read (fuse_file_open,
-        // fs/fuse/file.c).
-        if self.opens_itself {
-            reply.error(Errno::ENOSYS);
-        } else {
-            reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
-        }
+    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        contain("open", || self.open_node(NodeId(ino.0), FopenFlags::FOPEN_KEEP_CACHE, reply));
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        contain("release", || {
+            self.shown.close(fh);
+            reply.ok();
+        });
     }
 
     fn read(
         &self,
         req: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         size: u32,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        contain("read", || match self.tree.body(NodeId(ino.0)) {
+        let tree = self.shown.of(fh);
+        contain("read", || match tree.body(NodeId(ino.0)) {
             Some(Body::Image(source)) => {
                 let read = Read { source, offset, size, missing_is_error: self.options.missing_is_error };
-                contents::send(self.tree.recovery(), read, &self.device, req.unique(), reply);
+                contents::send(tree.recovery(), read, &self.device, req.unique(), reply);
             }
-            Some(Body::Bytes(bytes)) => {
-                let from = usize::try_from(offset).map_or(bytes.len(), |offset| offset.min(bytes.len()));
-                let rest = &bytes[from..];
-                reply.data(&rest[..rest.len().min(size as usize)]);
-            }
+            Some(Body::Text(text)) => reply.data(&text.part(offset, size)),
+            None if !tree.contains(NodeId(ino.0)) => reply.error(Errno::ESTALE),
             None => reply.error(Errno::EISDIR),
         });
     }
 
-    fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    fn lseek(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         contain("lseek", || {
-            let node = NodeId(ino.0);
+            let (tree, node) = (self.shown.of(fh), NodeId(ino.0));
             let Ok(from) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
             // Where reading what is missing must fail, a program that skips holes must not skip it.
             let missing_is_data = self.options.missing_is_error;
             let found = match whence {
-                libc::SEEK_DATA => self.tree.seek_data(node, from, missing_is_data),
-                libc::SEEK_HOLE => self.tree.seek_hole(node, from, missing_is_data),
+                libc::SEEK_DATA => tree.seek_data(node, from, missing_is_data),
+                libc::SEEK_HOLE => tree.seek_hole(node, from, missing_is_data),
                 _ => return reply.error(Errno::EINVAL),
             };
             match found.and_then(|found| i64::try_from(found).ok()) {
@@ -188,25 +251,33 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        if self.opens_itself {
-            reply.error(Errno::ENOSYS);
-        } else {
-            reply.opened(FileHandle(0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
-        }
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        contain("opendir", || self.open_node(NodeId(ino.0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE, reply));
     }
 
-    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        contain("readdir", || {
-            self.list(NodeId(ino.0), offset, |node, next, kind, name| reply.add(INodeNo(node.0), next, file_type(kind), name));
+    fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        contain("releasedir", || {
+            self.shown.close(fh);
             reply.ok();
         });
     }
 
-    fn readdirplus(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        contain("readdir", || {
+            let tree = self.shown.of(fh);
+            Self::list(&tree, NodeId(ino.0), offset, |node, next, kind, name| {
+                reply.add(INodeNo(tree.inode(node)), next, file_type(kind), name)
+            });
+            reply.ok();
+        });
+    }
+
+    fn readdirplus(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
         contain("readdirplus", || {
-            self.list(NodeId(ino.0), offset, |node, next, _kind, name| match self.attributes(node) {
-                Some(attributes) => reply.add(attributes.ino, next, name, &self.keep, &attributes, Generation(0)),
+            let tree = self.shown.of(fh);
+            let keep = self.keep(&tree);
+            Self::list(&tree, NodeId(ino.0), offset, |node, next, _kind, name| match self.attributes(&tree, node) {
+                Some(attributes) => reply.add(attributes.ino, next, name, &keep, &attributes, Generation(0)),
                 None => {
                     log::error!("{}: listed, but node {} is not in the tree", name.display(), node.0);
                     false
@@ -218,7 +289,7 @@ impl Filesystem for Adapter {
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         contain("statfs", || {
-            let totals = self.tree.totals();
+            let totals = self.shown.newest().totals();
             // 255 is EXT3_NAME_LEN; a version's suffix may make a name longer, up to the kernel's own limit for FUSE of 1024.
             reply.statfs(totals.blocks, 0, 0, totals.files, 0, totals.block_size, 255, totals.block_size);
         });
@@ -231,7 +302,7 @@ impl Filesystem for Adapter {
             if !name.as_bytes().starts_with(b"user.") {
                 return reply.error(Errno::EOPNOTSUPP);
             }
-            let value = self.tree.xattr(NodeId(ino.0), name.as_bytes());
+            let value = self.shown.with(NodeId(ino.0)).xattr(NodeId(ino.0), name.as_bytes());
             Self::answer_xattr(value.as_deref(), size, reply);
         });
     }
@@ -239,7 +310,8 @@ impl Filesystem for Adapter {
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         contain("listxattr", || {
             let mut list = Vec::new();
-            for name in self.tree.xattr_names(NodeId(ino.0)) {
+            let tree = self.shown.with(NodeId(ino.0));
+            for name in tree.xattr_names(NodeId(ino.0)) {
                 list.extend_from_slice(name.as_bytes());
                 list.push(0);
             }

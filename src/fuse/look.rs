@@ -2,17 +2,17 @@
 
 use super::options::MountOptions;
 use crate::recover::{Kind, Time};
-use crate::tree::{Attributes, NodeId};
+use crate::tree::Attributes;
 use fuser::{FileAttr, FileType, INodeNo};
 use std::time::{Duration, SystemTime};
 
 /// What programs are told to read at a time (`st_blksize`).
 const BLKSIZE: u32 = 4096;
 
-/// A node's attributes as `options` want them shown.
-pub fn shown(node: NodeId, attributes: &Attributes, options: &MountOptions) -> FileAttr {
+/// Attributes as `options` want them shown, with this inode number.
+pub fn shown(inode: u64, attributes: &Attributes, options: &MountOptions) -> FileAttr {
     FileAttr {
-        ino: INodeNo(node.0),
+        ino: INodeNo(inode),
         size: attributes.size,
         blocks: attributes.blocks512,
         atime: system_time(attributes.atime),

@@ -10,3 +10,4 @@ mod checks;
 mod contents;
 mod look;
 mod options;
+mod shown;

@@ -5,13 +5,17 @@ pub use super::options::{Access, MountOptions};
 
 use super::adapter::Adapter;
 use super::attach::{Attachment, Detached, attach};
+use super::shown::Shown;
 use super::{background, checks};
+use crate::behind::Behind;
 use crate::error::{Error, Result};
+use crate::recover::Recovery;
 use crate::sys::TerminationSignals;
 use crate::tree::Tree;
-use fuser::{Config, Session, SessionACL};
+use fuser::{Config, Notifier, Session, SessionACL};
 use std::ffi::OsString;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -19,6 +23,14 @@ use std::thread;
 /// KiB that the kernel reads ahead. Measured: 128, its default, costs a third of the sequential speed; 1024 slows the first random
 /// reads of a mapped file down.
 const READ_AHEAD_KIB: u32 = 512;
+
+/// What is to be mounted.
+pub struct Opened {
+    /// What is known so far.
+    pub tree: Arc<Tree>,
+    /// The scan that goes on behind the mount and finds the rest.
+    pub behind: Option<Behind>,
+}
 
 /// Where the mount is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,7 +43,7 @@ pub enum Mode {
     Child,
 }
 
-/// Mounts on `point` what `open` returns, and serves it until it is unmounted: by `fusermount3 -u`, `umount`, SIGINT, SIGTERM or
+/// Mounts on `point` what `open` returns, with what a scan behind it still finds, and serves it until it is unmounted: by `fusermount3 -u`, `umount`, SIGINT, SIGTERM or
 /// SIGHUP. `image` is shown in the mount table. Returns the exit status; with [`Mode::Background`] as soon as the mount is ready or has
 /// failed, and then the child has already said why.
 ///
@@ -40,7 +52,7 @@ pub enum Mode {
 ///
 /// # Errors
 /// Those of `open`; [`Error::Usage`] for a mount point or options that will not do; [`Error::Failed`] for what the system refuses.
-pub fn run(point: &Path, image: &Path, options: &MountOptions, mode: Mode, open: &mut dyn FnMut() -> Result<Arc<Tree>>) -> Result<u8> {
+pub fn run(point: &Path, image: &Path, options: &MountOptions, mode: Mode, open: &mut dyn FnMut() -> Result<Opened>) -> Result<u8> {
     if mode == Mode::Background {
         return background::start();
     }
@@ -51,12 +63,13 @@ pub fn run(point: &Path, image: &Path, options: &MountOptions, mode: Mode, open:
         None => std::fs::canonicalize(image).unwrap_or_else(|_| image.to_owned()).into(),
     };
     let stage = watch_signals()?;
-    let tree = open()?;
+    let Opened { tree, behind } = open()?;
+    let shown = Arc::new(Shown::new(tree));
     let mut mounting = lock(&stage);
     let (device, mut attachment) = attach(&resolved, &source, options)?;
     let served = device
         .try_clone()
-        .and_then(|own| Session::from_fd(Adapter::new(tree, own, options), device, acl(options), config()))
+        .and_then(|own| Session::from_fd(Adapter::new(Arc::clone(&shown), own, options), device, acl(options), config()))
         .and_then(Session::spawn);
     let session = match served {
         Ok(session) => session,
@@ -74,11 +87,43 @@ pub fn run(point: &Path, image: &Path, options: &MountOptions, mode: Mode, open:
         log::warn!("nobody waits for the mount: {error}");
         unmount(&stage);
     }
+    let scan = behind.map(|behind| {
+        let stop = behind.stop();
+        grow(behind, shown, session.notifier());
+        stop
+    });
     let ended = session.join();
+    if let Some(scan) = scan {
+        scan.stop();
+    }
     // Unmounted from outside or by a signal, there is nothing left to do; but a server that fails must not leave a dead mount.
     unmount(&stage);
     ended.map_err(|error| Error::Failed(format!("the mount has ended: {error}")))?;
     Ok(0)
+}
+
+/// Shows what the scan finds, in a thread of its own. What it is about when the mount ends, nobody waits for.
+fn grow(behind: Behind, shown: Arc<Shown>, notifier: Notifier) {
+    let extent = behind.extent();
+    let mut show = move |recovery: Recovery| {
+        if !recovery.looked().goes_on() {
+            recovery.remarks().iter().for_each(|line| log::warn!("{line}"));
+            log::info!("the scan is complete");
+        }
+        shown.replace(Tree::after(&shown.newest(), Arc::new(recovery)), &notifier);
+    };
+    let grow = move || {
+        let why = match catch_unwind(AssertUnwindSafe(|| behind.grow(&mut show))) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "internal error".into(),
+        };
+        extent.stop();
+        log::error!("{why}; what the scan would have found is not shown");
+    };
+    if let Err(error) = thread::Builder::new().name("grow".into()).spawn(grow) {
+        log::error!("what the scan finds cannot be shown: {error}");
+    }
 }
 
 fn acl(options: &MountOptions) -> SessionACL {

@@ -21,7 +21,16 @@ pub struct Log {
     device: Option<Image>,
     /// (first log block, its physical block, count), sorted, contiguous in log blocks but for holes.
     map: Vec<(u32, Block, u32)>,
+    /// The blocks of the filesystem that it takes: first and count, sorted. One of 1 GiB is a run for each of its indirect blocks.
+    areas: Vec<(Block, u32)>,
     block_size: u64,
+}
+
+/// The runs of a log's map by their physical blocks.
+fn areas(map: &[(u32, Block, u32)]) -> Vec<(Block, u32)> {
+    let mut areas: Vec<(Block, u32)> = map.iter().map(|(_, start, count)| (*start, *count)).collect();
+    areas.sort_unstable();
+    areas
 }
 
 impl Log {
@@ -63,7 +72,7 @@ impl Log {
         let sb = &geometry.superblock;
         let from_inode = || {
             let (block, at) = geometry.inode_location(Ino(sb.journal_inum))?;
-            let bytes = read_at(image, block, sb.block_size, 1).ok()?;
+            let bytes = read_at(image, block, sb.block_size).ok()?;
             let inode = Inode::parse(bytes.get(at..)?)?;
             Some((inode.pointers(), inode.size))
         };
@@ -75,7 +84,7 @@ impl Log {
         let begins_with_magic = |log: &Log| log.read(image, 0).is_ok_and(|bytes| bytes.starts_with(&MAGIC.to_be_bytes()));
         [from_inode(), from_backup()].into_iter().flatten().find_map(|(pointers, size)| {
             let map = map_of(image, geometry, &pointers, size / sb.block_size);
-            Some(Log { device: None, map, block_size: sb.block_size }).filter(begins_with_magic)
+            Some(Log { device: None, areas: areas(&map), map, block_size: sb.block_size }).filter(begins_with_magic)
         })
     }
 
@@ -95,20 +104,26 @@ impl Log {
         let block_size = geometry.superblock.block_size;
         let first = Block::new(superblock::OFFSET / block_size + 1).ok_or_else(|| wrong("no journal"))?;
         let blocks = (device.len() / block_size).saturating_sub(first.get()).min(MAX_BLOCKS);
-        Ok(Log { device: Some(device), map: vec![(0, first, blocks as u32)], block_size })
+        Ok(Log { device: Some(device), map: vec![(0, first, blocks as u32)], areas: vec![], block_size })
     }
 
     /// Physical place of a log block.
     fn place(&self, index: u32) -> Option<Block> {
-        let at = self.map.partition_point(|(first, ..)| *first <= index).checked_sub(1)?;
-        let (first, block, count) = self.map[at];
-        (index - first < count).then(|| block.plus(u64::from(index - first)))
+        Some(self.run_at(index)?.0)
     }
 
-    /// Whether a block of the filesystem is one of the log's. The log commonly is a run or two.
+    /// Physical place of a log block, and how many lie together from there on.
+    fn run_at(&self, index: u32) -> Option<(Block, u32)> {
+        let at = self.map.partition_point(|(first, ..)| *first <= index).checked_sub(1)?;
+        let (first, block, count) = self.map[at];
+        let within = index - first;
+        (within < count).then(|| (block.plus(u64::from(within)), count - within))
+    }
+
+    /// Whether a block of the filesystem is one of the log's.
     pub fn occupies(&self, block: Block) -> bool {
-        let within = |(_, start, count): &(u32, Block, u32)| *start <= block && block < start.plus(u64::from(*count));
-        self.device.is_none() && self.map.iter().any(within)
+        let before = self.areas.partition_point(|(start, _)| *start <= block).checked_sub(1);
+        before.is_some_and(|at| block < self.areas[at].0.plus(self.areas[at].1.into()))
     }
 
     /// Byte of the image at which a log block stands; `None` for an external journal.
@@ -119,14 +134,30 @@ impl Log {
     /// Reads a log block as it stands.
     pub fn read(&self, image: &Image, index: u32) -> io::Result<Vec<u8>> {
         let block = self.place(index).ok_or(io::ErrorKind::UnexpectedEof)?;
-        read_at(self.device.as_ref().unwrap_or(image), block, self.block_size, 1)
+        read_at(self.device.as_ref().unwrap_or(image), block, self.block_size)
     }
 
-    /// Reads as many log blocks from `index` on as lie together, at most `count`; at least one.
-    pub fn read_many(&self, image: &Image, index: u32, count: u32) -> io::Result<Vec<u8>> {
-        let block = self.place(index).ok_or(io::ErrorKind::UnexpectedEof)?;
-        let together = (1..count).take_while(|n| self.place(index + n) == Some(block.plus((*n).into()))).count() as u64 + 1;
-        read_at(self.device.as_ref().unwrap_or(image), block, self.block_size, together)
+    /// Reads as many log blocks from `index` on as lie together, at most `count`, at least one, with `buffer` as the room for them.
+    pub fn read_many<'b>(&self, image: &Image, index: u32, count: u32, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
+        let (block, together) = self.run_at(index).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let length = (u64::from(together.min(count)) * self.block_size) as usize;
+        buffer.resize(buffer.len().max(length), 0);
+        let offset = block.get().checked_mul(self.block_size).ok_or(io::ErrorKind::InvalidInput)?;
+        self.device.as_ref().unwrap_or(image).read_exact_at(&mut buffer[..length], offset)?;
+        Ok(&buffer[..length])
+    }
+
+    /// How many log blocks from `index` on, at most `count`, lie together in a hole of a sparse image.
+    pub fn hole_at(&self, image: &Image, index: u32, count: u32) -> u32 {
+        let image = self.device.as_ref().unwrap_or(image);
+        let Some((block, together)) = self.run_at(index) else { return 0 };
+        let (start, length) = (block.get().saturating_mul(self.block_size), u64::from(together) * self.block_size);
+        // What the image does not hold is no hole.
+        if start.saturating_add(length) > image.len() || image.is_unread(start, length) {
+            return 0;
+        }
+        let blocks = image.next_data(start).map_or(u64::from(together), |data| (data - start.min(data)) / self.block_size);
+        together.min(count).min(u32::try_from(blocks).unwrap_or(u32::MAX))
     }
 
     /// Reads a copy and undoes its escape.
@@ -149,10 +180,10 @@ impl Log {
     }
 }
 
-/// Reads `count` blocks of `size` bytes from `block` on.
-fn read_at(image: &Image, block: Block, size: u64, count: u64) -> io::Result<Vec<u8>> {
+/// Reads a block of `size` bytes.
+fn read_at(image: &Image, block: Block, size: u64) -> io::Result<Vec<u8>> {
     let offset = block.get().checked_mul(size).ok_or(io::ErrorKind::InvalidInput)?;
-    let mut bytes = vec![0; (size * count) as usize];
+    let mut bytes = vec![0; size as usize];
     image.read_exact_at(&mut bytes, offset)?;
     Ok(bytes)
 }
@@ -182,7 +213,7 @@ fn map_of(image: &Image, geometry: &Geometry, pointers: &[Option<Block>; 15], bl
             add(at, block);
             continue;
         }
-        let Ok(bytes) = read_at(image, block, geometry.superblock.block_size, 1) else { continue };
+        let Ok(bytes) = read_at(image, block, geometry.superblock.block_size) else { continue };
         let span = indirect::span(level - 1, per);
         let below: Vec<_> = indirect::parse(&bytes).zip(0..).filter_map(|(p, i)| Some((at + i * span, level - 1, p?))).collect();
         todo.extend(below.into_iter().rev());

@@ -5,11 +5,15 @@
 //! their transaction. A mount begins at the ring's first block again, so several such seams can follow each other.
 
 use super::{Copy, Log};
+use crate::format::is_blank;
 use crate::format::journal::{BlockType, Header, Layout, Superblock, commit_time, crc32_be};
 use crate::image::Image;
 use crate::units::{Block, Moment, Sequence};
+use rayon::iter::{ParallelBridge, ParallelIterator};
+use roaring::RoaringBitmap;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 /// One committed transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +44,18 @@ pub(super) struct Walk {
     pub accounted_from: Option<Moment>,
 }
 
+thread_local! {
+    /// Room for what is read at a time.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::default();
+}
+
 /// Header blocks of the log, by index, with their bytes.
-struct Headers(BTreeMap<u32, (Header, Vec<u8>)>);
+#[derive(Default)]
+struct Headers {
+    blocks: BTreeMap<u32, (Header, Vec<u8>)>,
+    /// Log blocks of nothing but zeros: a log of 1 GiB that was never full has 200,000 of them, which nobody need read again.
+    blank: RoaringBitmap,
+}
 
 /// Unwraps sequences: all that counts lies less than 2^31 transactions before the newest one.
 struct Clock {
@@ -55,28 +69,53 @@ impl Clock {
 }
 
 impl Headers {
+    /// Looks at the whole log once, on all processors.
     fn read(log: &Log, superblock: &Superblock, image: &Image, damage: &mut Vec<String>) -> Headers {
-        let (mut headers, mut index) = (BTreeMap::new(), superblock.first);
-        let mut unreadable = 0u32;
-        while index < superblock.length {
-            // 1 MiB at a time: large enough to be sequential, small enough not to count.
-            let count = (superblock.length - index).min((1 << 20) / log.block_size() as u32);
-            let Ok(bytes) = log.read_many(image, index, count.max(1)) else {
-                unreadable += 1;
-                index += 1;
-                continue;
-            };
-            for block in bytes.chunks_exact(log.block_size() as usize) {
-                if let Some(header) = Header::parse(block).filter(|header| header.block_type != BlockType::Superblock) {
-                    headers.insert(index, (header, block.to_vec()));
-                }
-                index += 1;
-            }
+        // 1 MiB at a time: large enough to be sequential, small enough not to count.
+        let size = ((1 << 20) / log.block_size() as u32).max(1);
+        let pieces = (superblock.first..superblock.length).step_by(size as usize);
+        let read = |from: u32| Headers::read_piece(log, image, from..superblock.length.min(from.saturating_add(size)));
+        let pieces: Vec<(Headers, u32)> = pieces.par_bridge().map(read).collect();
+        let mut headers = Headers::default();
+        let mut unreadable = 0;
+        for (piece, failed) in pieces {
+            headers.blocks.extend(piece.blocks);
+            headers.blank |= piece.blank;
+            unreadable += failed;
         }
         if unreadable > 0 {
             damage.push(format!("{unreadable} blocks of the journal cannot be read"));
         }
-        Headers(headers)
+        headers
+    }
+
+    /// Those of a piece of the log, and how many blocks of it cannot be read.
+    fn read_piece(log: &Log, image: &Image, within: Range<u32>) -> (Headers, u32) {
+        let (mut headers, mut unreadable, mut index) = (Headers::default(), 0, within.start);
+        BUFFER.with_borrow_mut(|buffer| {
+            while index < within.end {
+                let hole = log.hole_at(image, index, within.end - index);
+                if hole > 0 {
+                    headers.blank.insert_range(index..index + hole);
+                    index += hole;
+                    continue;
+                }
+                let Ok(bytes) = log.read_many(image, index, within.end - index, buffer) else {
+                    unreadable += 1;
+                    index += 1;
+                    continue;
+                };
+                for block in bytes.chunks_exact(log.block_size() as usize) {
+                    if let Some(header) = Header::parse(block).filter(|header| header.block_type != BlockType::Superblock) {
+                        headers.blocks.insert(index, (header, block.to_vec()));
+                    } else if is_blank(block) {
+                        headers.blank.insert(index);
+                    }
+                    index += 1;
+                }
+            }
+        });
+        (headers, unreadable)
     }
 
     /// The transactions that replay would take: from `s_start` on, each with the next sequence, up to the first without
@@ -89,7 +128,7 @@ impl Headers {
         let (mut at, mut sequence, mut sum) = (superblock.start, superblock.sequence, !0);
         let mut left = superblock.length - superblock.first;
         while left > 0 {
-            let Some((header, bytes)) = self.0.get(&at).filter(|(header, _)| header.sequence == sequence) else { break };
+            let Some((header, bytes)) = self.blocks.get(&at).filter(|(header, _)| header.sequence == sequence) else { break };
             let mut blocks = 0;
             match header.block_type {
                 BlockType::Descriptor => {
@@ -137,7 +176,7 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
     let newest = replay_end.unwrap_or(superblock.sequence.plus(u32::MAX));
     let clock = Clock { newest };
     let in_time = |sequence: Sequence| sequence.since(newest) <= 0;
-    let ends = headers.0.iter().filter(|(_, (header, _))| header.block_type == BlockType::Commit && in_time(header.sequence));
+    let ends = headers.blocks.iter().filter(|(_, (header, _))| header.block_type == BlockType::Commit && in_time(header.sequence));
     let begin =
         ends.max_by_key(|(_, (header, _))| header.sequence.since(newest)).map_or(superblock.first, |(at, _)| superblock.advance(*at, 1));
     let mut open: HashMap<Sequence, Pending> = HashMap::new();
@@ -146,16 +185,17 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
     let mut unnamed: Vec<u32> = vec![];
     let mut before: Option<Header> = None;
     let (layout, ring) = (superblock.layout, superblock.length - superblock.first);
+    let has_content = |index: &u32| !headers.blank.contains(*index);
     let mut step = 0;
     while step < ring {
         let at = superblock.advance(begin, step);
         step += 1;
-        let Some((header, bytes)) = headers.0.get(&at).filter(|(header, _)| in_time(header.sequence)) else {
+        let Some((header, bytes)) = headers.blocks.get(&at).filter(|(header, _)| in_time(header.sequence)) else {
             unnamed.push(at);
             // The copies of what was never committed, or not whole, have a name, and no place in time.
-            if let Some((Header { block_type: BlockType::Descriptor, .. }, bytes)) = headers.0.get(&at) {
+            if let Some((Header { block_type: BlockType::Descriptor, .. }, bytes)) = headers.blocks.get(&at) {
                 let copies = layout.tags(bytes).len() as u32;
-                let next = |n: &u32| step + n < ring && !headers.0.contains_key(&superblock.advance(begin, step + n));
+                let next = |n: &u32| step + n < ring && !headers.blocks.contains_key(&superblock.advance(begin, step + n));
                 step += (0..copies).take_while(next).count() as u32;
             }
             continue;
@@ -170,7 +210,7 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
         let whole = begins_log || unnamed.is_empty() && (goes_on || after.is_some());
         // What stands before a header belongs to its transaction, but not over the ring's end, if the log was begun anew.
         let of = if begins_log { Moment::PAST } else { moment };
-        loose.extend(unnamed.drain(..).map(|index| Copy { moment: of, index, escaped: false }));
+        loose.extend(unnamed.drain(..).filter(has_content).map(|index| Copy { moment: of, index, escaped: false }));
         let pending = open.entry(sequence).or_insert_with(|| Pending {
             whole: true,
             after: after.filter(|_| !begins_log).map(|b| clock.moment(b.sequence)),
@@ -182,7 +222,7 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
                 pending.sum = if layout.csum_v1 { crc32_be(pending.sum, bytes) } else { pending.sum };
                 for tag in layout.tags(bytes) {
                     let index = superblock.advance(begin, step);
-                    if step >= ring || headers.0.get(&index).is_some_and(|(header, _)| in_time(header.sequence)) {
+                    if step >= ring || headers.blocks.get(&index).is_some_and(|(header, _)| in_time(header.sequence)) {
                         pending.whole = false;
                         break;
                     }
@@ -213,7 +253,7 @@ pub(super) fn walk(log: &Log, superblock: &Superblock, image: &Image, damage: &m
         }
         before = Some(*header);
     }
-    loose.extend(unnamed.into_iter().map(|index| Copy { moment: Moment::PAST, index, escaped: false }));
+    loose.extend(unnamed.into_iter().filter(has_content).map(|index| Copy { moment: Moment::PAST, index, escaped: false }));
     done.sort_by_key(|(_, transaction)| transaction.moment);
     done.dedup_by_key(|(_, transaction)| transaction.moment);
     let replay = match replay_end {

@@ -12,6 +12,7 @@ use crate::scan::page::{Page, Source};
 use crate::units::{Block, FileBlock, Moment};
 use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 /// How far below a file's first known block the direct blocks before it are looked for, in blocks: with the ext4 driver a first small
 /// write stood up to 102 blocks before the rest in what was measured, with the old one 83.
@@ -73,6 +74,16 @@ impl Draft<'_> {
         }
     }
 
+    /// Whether none of its INDs is near anything that it names: both drivers look for room for an IND where the data is going to be (`ext3_alloc_branch`, `ext4_ind_map_blocks`), and go elsewhere only where there is none.
+    pub fn is_far_from_data(&self) -> bool {
+        let group = |block: Block| self.fs.bit_of(block).0;
+        let is_far = |page: &Page| {
+            let own = group(page.block);
+            page.pointers(self.fs).into_iter().flatten().all(|block| group(block).abs_diff(own) > 1)
+        };
+        self.chain.tables.iter().filter(|table| table.level == 1).all(|table| is_far(self.page(table)))
+    }
+
     /// The IND that begins the file, if it is left.
     fn first_ind(&self) -> Option<&Page> {
         let is_first = |table: &&Table| table.level == 1 && table.first.0 == indirect::DIRECT;
@@ -104,7 +115,11 @@ impl Draft<'_> {
             pointers[slot] = Some(Pointer { block: *block, evidence: Evidence::Inferred, since: Moment::NOW });
         }
         let mapping = Mapping::Indirect { pointers, certain: false, placed: Some(Box::new(self.placed())) };
-        let orphan = self.chain.top(self.survey).map(|page| Orphan { top: page.block, candidates: vec![] });
+        let orphan = self.chain.top(self.survey).map(|page| Orphan {
+            top: page.block,
+            candidates: Arc::default(),
+            unfinished: self.survey.looked.goes_on(),
+        });
         LostFile { mapping, orphan, ..without_inode(self.span()) }
     }
 
@@ -157,16 +172,22 @@ fn span(fs: &Filesystem, indirect: impl Iterator<Item = Block> + Clone) -> Span 
         freed,
         freed_by: last.unwrap_or(freed).max(seen),
         unlinked: freed,
+        made: None,
         ended: None,
         successor: None,
         cut: u64::MAX,
+        dated: false,
+        stayed: u64::MAX,
+        kept: 0,
+        kept_until: Moment::PAST,
+        written: false,
         blocks: u64::MAX,
     }
 }
 
 /// A lost file of which no indirect block is left, named by its first block.
 pub fn without_pointers(fs: &Filesystem, first: Block) -> LostFile {
-    let orphan = Some(Orphan { top: first, candidates: vec![] });
+    let orphan = Some(Orphan { top: first, candidates: Arc::default(), unfinished: false });
     LostFile { orphan, ..without_inode(span(fs, std::iter::empty())) }
 }
 
@@ -193,6 +214,7 @@ fn without_inode(span: Span) -> LostFile {
         zeroed: vec![],
         paths: vec![],
         tally: Tally::default(),
+        number: None,
         orphan: None,
     }
 }

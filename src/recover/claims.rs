@@ -2,8 +2,8 @@
 //! the other's were free before. Counts on the way what of each file is there.
 
 use super::Progress;
-use super::chain::{Cache, Chain, Claims, Piece, Since};
-use super::file::{LostFile, Mapping, SizeFrom, Tally};
+use super::chain::{Cache, Chain, Claims, Piece, Since, Spot};
+use super::file::{LostFile, Mapping, SizeFrom, Tally, Zeroed};
 use super::reuse::Reuse;
 use super::stillness::Stillness;
 use super::table::Table;
@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 /// What the pass found of one file.
-#[derive(Default)]
+#[derive(PartialEq, Default)]
 pub struct Verdict {
     /// Blocks that it lost to a file lost later.
     pub lost: RoaringTreemap,
@@ -29,20 +29,28 @@ pub struct Verdict {
 struct Taken<'a> {
     seen: &'a RoaringTreemap,
     /// Tells whether a later epoch of the same life has the block at the same place, and there it stands.
-    kept: &'a dyn Fn(Block, FileBlock) -> bool,
+    kept: &'a dyn Fn(Block, Spot) -> bool,
     lost: RefCell<RoaringTreemap>,
 }
 
 impl Claims for Taken<'_> {
-    fn lost_to_newer(&self, block: Block, at: Option<FileBlock>) -> bool {
+    fn lost_to_newer(&self, block: Block, spot: Spot) -> bool {
         if self.lost.borrow().contains(block.get()) {
             return true;
         }
-        let lost = self.seen.contains(block.get()) && !at.is_some_and(|at| (self.kept)(block, at));
+        let lost = self.seen.contains(block.get()) && !(self.kept)(block, spot);
         if lost {
             self.lost.borrow_mut().insert(block.get());
         }
         lost
+    }
+
+    fn was_kept(&self, block: Block, spot: Spot) -> bool {
+        let kept = (self.kept)(block, spot);
+        if !kept {
+            self.lost.borrow_mut().insert(block.get());
+        }
+        kept
     }
 }
 
@@ -80,8 +88,19 @@ pub struct Seen<'a> {
     pub table: &'a Table,
 }
 
+/// What the pass found of all files.
+#[derive(Default)]
+pub struct Settled {
+    /// One for each file.
+    pub verdicts: Vec<Verdict>,
+    /// All blocks that they claim, with their indirect blocks.
+    pub claimed: RoaringTreemap,
+    /// Those of them that no file shows, since nothing tells whether they still hold what was there.
+    pub doubted: RoaringTreemap,
+}
+
 /// Settles who has which block. `files` are sorted, newest loss first; their tallies, and sizes that rest on the chain, are filled
-/// in. `read` is given every indirect block of theirs. Returns also all blocks that they claim.
+/// in. `read` is given every indirect block of theirs.
 pub fn settle(
     fs: &Filesystem,
     reuse: &Reuse,
@@ -89,10 +108,11 @@ pub fn settle(
     files: &mut [LostFile],
     read: &mut dyn FnMut(&Seen),
     progress: &dyn Progress,
-) -> (Vec<Verdict>, RoaringTreemap) {
-    let mut seen = RoaringTreemap::new();
-    let mut verdicts: Vec<Verdict> = vec![];
-    let mut epochs: HashMap<(Option<Ino>, Option<Generation>), Vec<usize>> = HashMap::new();
+) -> Settled {
+    let Settled { mut verdicts, claimed: mut seen, mut doubted } = Settled::default();
+    verdicts.reserve_exact(files.len());
+    // The losses of one life, newest first. Orphans have no life that is known.
+    let mut epochs: HashMap<(Ino, Option<Generation>), Vec<usize>> = HashMap::new();
     let total = files.len() as u64;
     for index in 0..files.len() {
         if index % 256 == 0 {
@@ -100,9 +120,18 @@ pub fn settle(
         }
         let (done, rest) = files.split_at_mut(index);
         let file = &mut rest[0];
-        let later = epochs.entry((file.ino, file.generation)).or_default();
-        let kept = |block: Block, at: FileBlock| {
-            later.iter().any(|epoch| {
+        let life = file.ino.map(|ino| (ino, file.generation));
+        let later: &[usize] = life.and_then(|life| epochs.get(&life)).map_or(&[], Vec::as_slice);
+        let stayed = file.span.kept;
+        let kept = |block: Block, spot: Spot| {
+            let mut stayed = stayed;
+            // From the next epoch on, as long as no truncate took it: after that it is another's, be it in the same place.
+            let holders = later.iter().rev().take_while(|epoch| {
+                let held = spot.first().0 < stayed;
+                stayed = stayed.min(done[**epoch].span.kept);
+                held
+            });
+            holders.into_iter().any(|epoch| {
                 let (file, verdict): (&LostFile, &Verdict) = (&done[*epoch], &verdicts[*epoch]);
                 let cache = Latest::default();
                 let chain = Chain {
@@ -114,19 +143,25 @@ pub fn settle(
                     claims: &verdict.lost,
                     cache: &cache,
                 };
-                chain.run_at(at).is_some_and(|run| run.block == Some(block) && run.evidence.is_data())
+                match spot {
+                    Spot::Data(at) => chain.run_at(at).is_some_and(|run| run.block == Some(block) && run.evidence != Evidence::Overwritten),
+                    Spot::Indirect(level, first) => chain.indirect_at(level, first) == Some(block),
+                }
             })
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
-        let (own, verdict) = settle_one(fs, reuse, file, taken, stillness, index, read);
-        later.push(index);
+        let (own, unshown, verdict) = settle_one(fs, reuse, file, taken, stillness, index, read);
+        if let Some(life) = life {
+            epochs.entry(life).or_default().push(index);
+        }
         verdicts.push(verdict);
         seen |= own;
+        doubted |= unshown;
     }
-    (verdicts, seen)
+    Settled { verdicts, claimed: seen, doubted }
 }
 
-/// Walks one file. Returns the blocks that it claims.
+/// Walks one file. Returns the blocks that it claims, and those of them that it does not show for doubt.
 fn settle_one(
     fs: &Filesystem,
     reuse: &Reuse,
@@ -135,7 +170,7 @@ fn settle_one(
     stillness: &Stillness,
     index: usize,
     read: &mut dyn FnMut(&Seen),
-) -> (RoaringTreemap, Verdict) {
+) -> (RoaringTreemap, RoaringTreemap, Verdict) {
     let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<(FileBlock, Block)>);
     let mut zeros_are_holes = true;
     let (size, by_chain) = (file.size, file.size_from == SizeFrom::Chain);
@@ -166,7 +201,9 @@ fn settle_one(
         own.range_cardinality(start..fs.geometry().superblock.group_start(group + 1).max(start))
     };
     let since = stillness.since(fs, file, &in_group);
-    let mut tally = Tally::default();
+    let (mut tally, mut doubted) = (Tally::default(), RoaringTreemap::new());
+    let stands = unzeroed(fs, &Chain { fs, reuse, file, zeros_are_holes, since: &since, claims: &taken, cache: &Latest::default() });
+    file.zeroed.iter_mut().zip(stands).for_each(|(part, stands)| part.stands = stands);
     {
         let cache = Latest::default();
         let chain = Chain { fs, reuse, file, zeros_are_holes, since: &since, claims: &taken, cache: &cache };
@@ -175,6 +212,9 @@ fn settle_one(
         while let Some(found) = chain.run_at(at) {
             at = found.end();
             add(&mut tally, file, &found, fs.block_size());
+            if let Some(block) = found.block.filter(|_| found.evidence == Evidence::Unknown) {
+                doubted.insert_range(block.get()..block.plus(found.length).get());
+            }
             let more = before.len();
             run::push(&mut before, found);
             if before.len() > more && more > 0 {
@@ -190,7 +230,7 @@ fn settle_one(
     }
     debug_assert!(by_chain || file.size == size);
     file.tally = tally;
-    (own, Verdict { lost: taken.lost.into_inner(), zeros_are_holes, since })
+    (own, doubted, Verdict { lost: taken.lost.into_inner(), zeros_are_holes, since })
 }
 
 /// Bytes of a file's last block up to the zeros at its end: what lies behind the end of a file is zeros on the disk
@@ -200,14 +240,26 @@ fn content(fs: &Filesystem, block: Block) -> u64 {
     (fs.block_size() - zeros).max(1)
 }
 
+/// For each part of a file that a truncate wrote zeros over, whether these never reached the disk: something else stands there, and nothing
+/// was written behind the cut since.
+fn unzeroed<C: Claims, K: Cache>(fs: &Filesystem, chain: &Chain<'_, C, K>) -> Vec<bool> {
+    let stands = |part: &Zeroed| {
+        let run = chain.run_at(FileBlock(part.offset / fs.block_size())).filter(|run| run.evidence.is_data() && run.place == Place::Home);
+        let bytes = run.filter(|_| !part.grown).and_then(|run| fs.read_home(run.block?).ok()).unwrap_or_default();
+        let within = (part.offset % fs.block_size()) as usize;
+        bytes.get(within..within + part.length as usize).is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0))
+    };
+    chain.file.zeroed.iter().map(stands).collect()
+}
+
 /// Adds a run's bytes, cut at the file's size and less what a truncate zeroed.
 fn add(tally: &mut Tally, file: &LostFile, run: &Run, block_size: u64) {
     let start = run.file_block.0.saturating_mul(block_size);
     let end = run.end().0.saturating_mul(block_size).min(file.size);
     let mut bytes = end.saturating_sub(start);
-    for (from, length) in file.zeroed.iter().filter(|_| run.evidence.is_data() && run.place == Place::Home) {
-        let zeroed = (from + length).min(end).saturating_sub(*from.max(&start));
-        tally.bytes[Evidence::Overwritten as usize] += zeroed;
+    for part in file.zeroed.iter().filter(|_| run.evidence.is_data() && run.place == Place::Home) {
+        let zeroed = (part.offset + part.length).min(end).saturating_sub(part.offset.max(start));
+        tally.bytes[if part.stands { Evidence::Inferred } else { Evidence::Overwritten } as usize] += zeroed;
         bytes -= zeroed;
     }
     tally.bytes[run.evidence as usize] += bytes;

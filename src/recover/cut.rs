@@ -57,15 +57,37 @@ pub fn find(fs: &Filesystem, survey: &Survey, chains: &[Chain], spare: &RoaringT
             stumps.push(Stump { ino, inode, length, last });
         }
     });
+    stumps.sort_unstable_by_key(|stump| stump.last);
     let mut found: Vec<Cut> = vec![];
     for (at, chain) in chains.iter().enumerate().filter(|(_, chain)| loose(chain)) {
-        let mut fitting = stumps.iter().filter_map(|stump| Some((stump, goes_on(fs, survey, chain, stump, spare)?)));
+        let near = before(&stumps, fs, survey, chain, spare);
+        let mut fitting = near.filter_map(|stump| Some((stump, goes_on(fs, survey, chain, stump, spare)?)));
         // What several fit equally well is nobody's.
         if let (Some((stump, first)), None) = (fitting.next(), fitting.next()) {
             found.push(Cut { ino: stump.ino, inode: stump.inode.clone(), chain: at, first, length: stump.length });
         }
     }
     found
+}
+
+/// The files that can go on with a chain: those that end so near before its first block that no more spare blocks lie between than
+/// can be missing.
+fn before<'a>(
+    stumps: &'a [Stump],
+    fs: &Filesystem,
+    survey: &Survey,
+    chain: &Chain,
+    spare: &'a RoaringTreemap,
+) -> impl Iterator<Item = &'a Stump> + use<'a> {
+    let page = chain.tables.first().and_then(|table| survey.pages.get(table.page));
+    let (first, most) = page.map_or((0, 0), |page| (page.first.get(), fs.pointers_per_block() + u64::from(page.begin)));
+    let ends = stumps.partition_point(|stump| stump.last.get() < first);
+    let (mut between, mut from) = (0, first);
+    stumps[..ends].iter().rev().take_while(move |stump| {
+        between += spare.range_cardinality(stump.last.get() + 1..from);
+        from = stump.last.get() + 1;
+        between <= most
+    })
 }
 
 /// The file block at which the chain's first IND begins if the chain goes on where the file ends: behind exactly as many spare blocks as

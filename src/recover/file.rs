@@ -5,6 +5,7 @@ use crate::run::Evidence;
 pub use crate::units::Time;
 use crate::units::{Block, Generation, Ino, Moment};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// Index of a lost file in [`crate::recover::Recovery::files`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -106,6 +107,19 @@ impl Tally {
     }
 }
 
+/// The end of a block that a truncate wrote zeros over (`ext3_block_truncate_page`, fs/ext3/inode.c).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Zeroed {
+    /// First byte in the file.
+    pub offset: u64,
+    /// Bytes up to the end of the block, or of the file.
+    pub length: u64,
+    /// The file was seen to grow over it later, or can have been: what stands there may be newer.
+    pub grown: bool,
+    /// The zeros never reached the disk, since something else stands there: the file was gone before they were written.
+    pub stands: bool,
+}
+
 /// The moments of a lost life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -123,12 +137,24 @@ pub struct Span {
     pub freed_by: Moment,
     /// The moment at which the last name was removed; for a file that lives on, `freed`.
     pub unlinked: Moment,
+    /// When the file was made by the inode's own word (`i_crtime`), where that stands.
+    pub made: Option<Time>,
     /// When it ended by the inode's own word (`i_dtime`; the change time of a truncated inode), where that stands.
     pub ended: Option<Time>,
     /// What the same life of the inode maps today, if it still holds blocks.
     pub successor: Option<Box<[Option<Block>; 15]>>,
     /// File blocks from here on were cut off, so that whatever the successor has there is new.
     pub cut: u64,
+    /// The moments are the inode's own word: by `freed_by` all that it lost was free.
+    pub dated: bool,
+    /// File blocks before this one it had already when the same life lost something earlier.
+    pub stayed: u64,
+    /// File blocks before this one stayed with the file when it lost the others.
+    pub kept: u64,
+    /// Until when it still had these, as far as is known: the last moment at which it was seen with the size that the loss left, or more.
+    pub kept_until: Moment,
+    /// Whether the file was written to after the loss, so that what it kept may have been changed in place.
+    pub written: bool,
     /// Filesystem blocks that the inode said it had (`i_blocks`), indirect blocks included.
     pub blocks: u64,
 }
@@ -170,13 +196,15 @@ pub struct LostFile {
     pub span: Span,
     /// Where its bytes are.
     pub mapping: Mapping,
-    /// Ranges of bytes (offset, length) within one block each that truncates wrote zeros over (`ext3_block_truncate_page`).
-    pub zeroed: Vec<(u64, u64)>,
+    /// Ranges within one block each that truncates wrote zeros over, sorted.
+    pub zeroed: Vec<Zeroed>,
     /// Full paths it had when it was lost, best known first, raw bytes, each beginning with `/`. More than one for hard links.
     /// A folder whose own path is unknown stands as `#INODE` at the root.
     pub paths: Vec<Vec<u8>>,
     /// What of it is there.
     pub tally: Tally,
+    /// Its place among what the inodes tell, the same however often what was lost is found; `None` for what only chains tell.
+    pub number: Option<u32>,
     /// For a chain found without its inode's pointers: its topmost indirect block, and whose it may be.
     pub orphan: Option<Orphan>,
 }
@@ -186,8 +214,11 @@ pub struct LostFile {
 pub struct Orphan {
     /// Its topmost indirect block that is left: what it is named by.
     pub top: Block,
-    /// Inodes that may have been its own, where more than one fits equally; empty where none does, or where one is its own.
-    pub candidates: Vec<Candidate>,
+    /// Inodes that may have been its own, where more than one fits equally; empty where none does, or where one is its own. Orphans for
+    /// which very many fit share all that were lost in their block group.
+    pub candidates: Arc<[Candidate]>,
+    /// Free space is still being looked through: more may belong to it, or it to another.
+    pub unfinished: bool,
 }
 
 /// An inode that may have been an orphan's.
@@ -201,10 +232,32 @@ pub struct Candidate {
     pub when: Option<Time>,
 }
 
+/// What a lost file is known by, in every look at one filesystem.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Key {
+    /// Its number.
+    Number(u32),
+    /// The topmost indirect block of its chain.
+    Chain(Block),
+}
+
 impl LostFile {
-    /// Whether all, some or nothing of its content is there.
+    /// What it is known by.
+    pub fn key(&self) -> Option<Key> {
+        self.number.map(Key::Number).or(self.orphan.as_ref().map(|orphan| Key::Chain(orphan.top)))
+    }
+
+    /// Whether more may belong to it than what was found so far.
+    pub fn is_unfinished(&self) -> bool {
+        self.orphan.as_ref().is_some_and(|orphan| orphan.unfinished)
+    }
+
+    /// Whether all, some or nothing of its content is there. What is unfinished is not complete.
     pub fn state(&self) -> State {
         let missing = self.tally.missing();
+        if self.is_unfinished() {
+            return if missing < self.size { State::Partial } else { State::Empty };
+        }
         if missing == 0 && self.has_trace() {
             State::Complete
         } else if missing < self.size {

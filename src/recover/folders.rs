@@ -124,7 +124,8 @@ impl Collector<'_> {
     fn add(&mut self, entry: (Ino, Fact)) {
         let (ino, fact) = entry;
         if self.matter.contains(&ino) {
-            let facts = self.facts.by_inode.entry(ino).or_default();
+            // Most inodes have one name, and a list that grows by itself makes room for four.
+            let facts = self.facts.by_inode.entry(ino).or_insert_with(|| Vec::with_capacity(1));
             if !facts.contains(&fact) {
                 facts.push(fact);
             }

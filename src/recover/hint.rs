@@ -104,7 +104,7 @@ impl Hint {
 
     /// Whether a file can be the one meant, as far as names go: nothing says what it was called.
     fn may_be(&self, file: &LostFile) -> bool {
-        let candidates = file.orphan.iter().flat_map(|orphan| &orphan.candidates);
+        let candidates = file.orphan.iter().flat_map(|orphan| orphan.candidates.iter());
         let path_fits = |path: &Vec<u8>| candidates.clone().any(|candidate| candidate.path.as_ref() == Some(path));
         let unnamed = candidates.clone().all(|candidate| candidate.path.is_none());
         let by_path = file.paths.is_empty() && self.path.as_ref().is_none_or(|path| unnamed || path_fits(path));

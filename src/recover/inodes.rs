@@ -2,13 +2,14 @@
 //! the journal, those included that no descriptor names any more.
 
 use super::Progress;
-use super::history::{InodeCopy, Life, lives};
+use super::file::LostFile;
+use super::history::{InodeCopy, Life, lives, losses};
 use crate::format::group::INODE_UNINIT;
 use crate::format::inode::{Inode, S_IFDIR, S_IFMT};
 use crate::fs::Filesystem;
 use crate::journal::Copy;
 use crate::units::{Block, Ino, Moment};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What the inode tables say.
 #[derive(Default)]
@@ -85,6 +86,17 @@ impl Inodes {
         result.lives = histories.into_iter().map(|(ino, copies)| (ino, exact(lives(ino, copies)))).collect();
         result
     }
+
+    /// What all lives lost. Their copies go with it: nothing else looks at them, and they are most of what a life takes in memory.
+    pub fn take_losses(&mut self, fs: &Filesystem) -> Vec<LostFile> {
+        let mut files = vec![];
+        for life in self.lives.values_mut().flatten() {
+            files.extend(losses(fs, life));
+            life.copies = vec![];
+        }
+        files.shrink_to_fit();
+        files
+    }
 }
 
 impl Inodes {
@@ -99,23 +111,77 @@ impl Inodes {
 
     /// Calls `see` with every inode that was ever used, as it is today.
     pub fn each(fs: &Filesystem, see: &mut dyn FnMut(Ino, Inode)) {
-        let geometry = fs.geometry();
-        for number in 0..geometry.superblock.groups() {
-            let Some(group) = geometry.group(number).copied() else { continue };
-            if geometry.superblock.has_group_flags() && group.flags & INODE_UNINIT != 0 {
-                continue;
-            }
-            for at in 0..geometry.table_blocks() {
-                let block = group.inode_table.plus(at);
-                let (Some(first), Ok(bytes)) = (geometry.first_inode_of(block), fs.read_block(block)) else { continue };
-                for (raw, ino) in bytes.chunks_exact(geometry.superblock.inode_size as usize).zip(first.0..=geometry.superblock.inodes) {
-                    if let Some(inode) = Inode::parse(raw).filter(|inode| !inode.is_blank()) {
-                        see(Ino(ino), inode);
-                    }
+        let inode_size = fs.geometry().superblock.inode_size as usize;
+        let inodes = fs.geometry().superblock.inodes;
+        each_table_block(fs, &(), &mut |_, first, bytes| {
+            for (raw, ino) in bytes.chunks_exact(inode_size).zip(first.0..=inodes) {
+                if let Some(inode) = Inode::parse(raw).filter(|inode| !inode.is_blank()) {
+                    see(Ino(ino), inode);
                 }
+            }
+        });
+    }
+}
+
+/// Gives every block of the inode tables that was ever written to `visit`, with its first inode and as it would be after replay. Returns how
+/// many cannot be read.
+fn each_table_block(fs: &Filesystem, progress: &dyn Progress, visit: &mut dyn FnMut(Block, Ino, &[u8])) -> u64 {
+    let (geometry, size) = (fs.geometry(), fs.block_size());
+    let groups = geometry.superblock.groups();
+    let replayed: BTreeSet<u64> = match fs.journal().is_dirty() {
+        true => fs.journal().copied_blocks().filter(|(block, _)| fs.journal().replayed(*block).is_some()).map(|(at, _)| at.get()).collect(),
+        false => BTreeSet::new(),
+    };
+    let (mut unreadable, mut bytes) = (0, vec![]);
+    // The hole that was met last: most groups of a sparse image lie in few of them.
+    let mut hole = 0..0;
+    for number in 0..groups {
+        progress.step("reading inodes", number, groups);
+        let Some(group) = geometry.group(number) else { continue };
+        if geometry.superblock.has_group_flags() && group.flags & INODE_UNINIT != 0 {
+            continue;
+        }
+        let (mut at, end) = (group.inode_table.get(), group.inode_table.get().saturating_add(geometry.table_blocks()));
+        while at < end {
+            // 256 blocks at a time: 1 MiB with 4 KiB blocks. Holes of a sparse image hold no inodes, but what is replayed over them may.
+            if !hole.contains(&at) {
+                hole = at..fs.image().next_data(at * size).map_or(u64::MAX, |data| data / size);
+            }
+            let data = hole.end;
+            let next = replayed.range(at..end).next().copied().unwrap_or(u64::MAX);
+            at = at.max(data.min(next));
+            if at >= end {
+                break;
+            }
+            let count = (end - at).min(256);
+            unreadable += read_blocks(fs, at, count, &mut bytes);
+            for (home, number) in bytes.chunks_exact(size as usize).zip(at..) {
+                let Some(block) = Block::new(number) else { continue };
+                let copy = if replayed.contains(&number) { fs.read_block(block).ok() } else { None };
+                if let Some(first) = geometry.first_inode_of(block) {
+                    visit(block, first, copy.as_deref().unwrap_or(home));
+                }
+            }
+            at += count;
+        }
+    }
+    unreadable
+}
+
+/// Reads blocks as they stand; zeros for those that cannot be read. Returns how many these are.
+fn read_blocks(fs: &Filesystem, at: u64, count: u64, bytes: &mut Vec<u8>) -> u64 {
+    let size = fs.block_size();
+    let mut unreadable = 0;
+    bytes.resize((size * count) as usize, 0);
+    if fs.image().read_exact_at(bytes, at * size).is_err() {
+        for (block, number) in bytes.chunks_exact_mut(size as usize).zip(at..) {
+            if fs.image().read_exact_at(block, number * size).is_err() {
+                block.fill(0);
+                unreadable += 1;
             }
         }
     }
+    unreadable
 }
 
 struct Scan<'a> {
@@ -164,52 +230,14 @@ impl Scan<'_> {
 
     /// Reads the inode tables as they stand today.
     fn today(&mut self, progress: &dyn Progress, result: &mut Inodes, dead: &mut Vec<(Ino, Inode)>) {
-        let geometry = self.fs.geometry();
-        let (groups, per_block) = (geometry.superblock.groups(), geometry.inodes_per_block());
-        for number in 0..groups {
-            progress.step("reading inodes", number, groups);
-            let Some(group) = geometry.group(number).copied() else { continue };
-            if geometry.superblock.has_group_flags() && group.flags & INODE_UNINIT != 0 {
-                continue;
+        let (fs, inode_size) = (self.fs, self.inode_size);
+        let unreadable = each_table_block(fs, progress, &mut |block, first, bytes| {
+            self.vote(block, bytes);
+            for (raw, ino) in bytes.chunks_exact(inode_size).zip(first.0..) {
+                self.sort(Ino(ino), raw, result, dead);
             }
-            let end = group.inode_table.get() + geometry.table_blocks();
-            let mut at = group.inode_table.get();
-            while at < end {
-                // 256 blocks at a time: 1 MiB with 4 KiB blocks. Holes of a sparse image hold no inodes.
-                let Some(data) = self.fs.image().next_data(at * self.fs.block_size()) else { break };
-                at = at.max(data / self.fs.block_size());
-                if at >= end {
-                    break;
-                }
-                let count = (end - at).min(256);
-                let blocks = self.read_blocks(at, count, result);
-                for (bytes, number) in blocks.chunks_exact(self.fs.block_size() as usize).zip(at..) {
-                    let Some(block) = Block::new(number) else { continue };
-                    let replayed = self.fs.journal().replayed(block).and_then(|_| self.fs.read_block(block).ok());
-                    let bytes = replayed.as_deref().unwrap_or(bytes);
-                    self.vote(block, bytes);
-                    let Some(first) = geometry.first_inode_of(block) else { continue };
-                    for (raw, index) in bytes.chunks_exact(self.inode_size).zip(0..per_block as u32) {
-                        self.sort(Ino(first.0.saturating_add(index)), raw, result, dead);
-                    }
-                }
-                at += count;
-            }
-        }
-    }
-
-    fn read_blocks(&self, at: u64, count: u64, result: &mut Inodes) -> Vec<u8> {
-        let size = self.fs.block_size();
-        let mut bytes = vec![0; (size * count) as usize];
-        if self.fs.image().read_exact_at(&mut bytes, at * size).is_err() {
-            for (block, number) in bytes.chunks_exact_mut(size as usize).zip(at..) {
-                if self.fs.image().read_exact_at(block, number * size).is_err() {
-                    block.fill(0);
-                    result.unreadable += 1;
-                }
-            }
-        }
-        bytes
+        });
+        result.unreadable += unreadable;
     }
 
     /// Sorts one inode of today: live folder, lost, or of no interest.

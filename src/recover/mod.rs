@@ -15,6 +15,7 @@ pub mod info;
 mod inodes;
 mod names;
 mod owners;
+pub mod past;
 mod placed;
 mod prove;
 mod read;
@@ -23,12 +24,14 @@ mod reuse;
 mod stillness;
 mod table;
 mod takers;
+mod turnover;
 mod unclaimed;
 
 pub use crate::progress::Progress;
-pub use file::{Candidate, FileId, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time};
+pub use file::{Candidate, FileId, Key, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time, Zeroed};
 pub use hint::Hint;
 pub use info::{Info, JournalInfo};
+pub use past::Past;
 pub use placed::{Basis, Placed, PlacedTable};
 pub use read::{Range, Segment};
 pub use takers::Taker;
@@ -39,16 +42,14 @@ use crate::fs::{Filesystem, lock};
 use crate::image::{Image, ImageOptions};
 use crate::run::Run;
 use crate::scan::Survey;
+use crate::scan::extent::Looked;
 use crate::units::{Block, FileBlock, Ino};
-use chain::{Cache, Chain, Claims, Piece};
-use inodes::Inodes;
+use chain::{Cache, Chain, Claims, Piece, Spot};
 use lru::LruCache;
-use rebuild::{Known, Rebuild};
 use reuse::Reuse;
 use roaring::RoaringTreemap;
 use std::collections::HashMap;
-use std::sync::Mutex;
-use stillness::Stillness;
+use std::sync::{Arc, Mutex};
 
 /// Bytes of pieces of block maps kept in memory, shared by all files. A piece maps 4 MiB with 4 KiB blocks; it commonly is a run or two,
 /// and 90 KiB at the worst.
@@ -80,76 +81,48 @@ impl OpenOptions {
 
 /// What a filesystem lost. Shared by all threads.
 pub struct Recovery {
-    fs: Filesystem,
+    fs: Arc<Filesystem>,
     reuse: Reuse,
     files: Vec<LostFile>,
     /// For each file what the pass over all claims found.
     verdicts: Vec<claims::Verdict>,
-    /// All blocks that they claim, with their indirect blocks.
+    /// All blocks that they show, with their indirect blocks.
     claimed: RoaringTreemap,
     /// What is to be said of hints.
     remarks: Vec<String>,
     pieces: Mutex<Pieces>,
     unreadable_inodes: u64,
+    looked: Looked,
 }
 
 impl Recovery {
     /// Opens an image, reads its history and finds what was lost.
     pub fn open(options: &OpenOptions, progress: &dyn Progress) -> Result<Recovery> {
-        let image = Image::open(&options.image)?;
-        progress.step("reading the journal", 0, 0);
-        let fs = Filesystem::open(image, options.superblock, options.image.journal.as_deref())?;
-        let inodes = Inodes::scan(&fs, progress);
-        let mut files: Vec<LostFile> = inodes.lives.values().flatten().flat_map(|life| history::losses(&fs, life)).collect();
-        sort(&mut files);
-        let reuse = Reuse::default();
-        let stillness = Stillness::observe(&fs, &files);
+        let past = Past::read(options, progress)?;
         let survey = match options.scan {
-            true => catalog::survey(&fs, &options.catalog, &options.image, progress)?,
+            true => catalog::survey(past.filesystem(), &options.catalog, &options.image, progress)?,
             false => Survey::default(),
         };
-        let mut known = Known::new(&survey);
-        let (verdicts, claimed) = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |seen| known.see(seen), progress);
-        let known = known.places();
-        let mut recovery = Recovery {
-            fs,
-            reuse,
-            files,
-            verdicts,
-            claimed,
-            remarks: vec![],
-            pieces: Mutex::default(),
-            unreadable_inodes: inodes.unreadable,
-        };
-        progress.step("reading folders", 0, 0);
-        let paths = names::paths(&recovery, &inodes, progress);
-        recovery.files.iter_mut().zip(paths).for_each(|(file, paths)| file.paths = paths);
-        progress.step("joining chains", 0, 0);
-        drop(inodes);
-        Rebuild { survey: &survey, known, stillness, hints: &options.hints, content: options.content, progress, ends: HashMap::new() }
-            .run(&mut recovery);
+        let recovery = past.recover(&survey, progress);
         recovery.remarks.iter().for_each(|line| log::warn!("{line}"));
-        recovery.finish();
         Ok(recovery)
     }
 
     /// Drops the files of which neither a name nor content is left, and numbers the lives of each inode.
     fn finish(&mut self) {
-        let mut kept = vec![];
-        for (file, verdict) in self.files.drain(..).zip(self.verdicts.drain(..)) {
-            if !file.paths.is_empty() || file.has_trace() {
-                kept.push((file, verdict));
-            }
-        }
+        let is_kept = |file: &LostFile| !file.paths.is_empty() || file.has_trace();
+        // In place: a second list of a hundred thousand files would double what they take.
+        let mut files = self.files.iter();
+        self.verdicts.retain(|_| files.next().is_some_and(is_kept));
+        self.files.retain(is_kept);
         let mut versions = HashMap::<Ino, u32>::new();
-        for (file, _) in &mut kept {
+        for file in &mut self.files {
             if let Some(ino) = file.ino {
                 let next = versions.entry(ino).or_default();
                 file.version = *next;
                 *next += 1;
             }
         }
-        (self.files, self.verdicts) = kept.into_iter().unzip();
         // The files have other ids now.
         *lock(&self.pieces) = Pieces::default();
     }
@@ -177,6 +150,11 @@ impl Recovery {
         &self.remarks
     }
 
+    /// What of free space was looked through for it.
+    pub fn looked(&self) -> &Looked {
+        &self.looked
+    }
+
     /// The filesystem.
     pub fn filesystem(&self) -> &Filesystem {
         &self.fs
@@ -190,6 +168,15 @@ impl Recovery {
     /// Bytes of a block.
     pub fn block_size(&self) -> u64 {
         self.fs.block_size()
+    }
+
+    /// Whether a file's content is the same, byte for byte and by the same evidence, as that of a file of `other`, another look at the same
+    /// filesystem.
+    pub fn shows_alike(&self, id: FileId, other: &Recovery, other_id: FileId) -> bool {
+        fn content(file: &LostFile) -> impl PartialEq {
+            (file.kind, file.size, &file.mapping, &file.zeroed, &file.span)
+        }
+        content(self.file(id)) == content(other.file(other_id)) && self.verdicts[id.0 as usize] == other.verdicts[other_id.0 as usize]
     }
 
     /// The run that `at` lies in, from `at` on, as long as one lookup tells; `None` past the file's end.
@@ -211,7 +198,8 @@ impl Recovery {
 
 /// Newest loss first: what was lost later wins a block.
 fn sort(files: &mut [LostFile]) {
-    files.sort_by_key(|file| std::cmp::Reverse((file.span.freed, file.deleted.map(|time| time.seconds), file.ino)));
+    // By keys put aside: sorting the files themselves takes room for half of them once more.
+    files.sort_by_cached_key(|file| std::cmp::Reverse((file.span.freed, file.deleted.map(|time| time.seconds), file.ino)));
 }
 
 /// Pieces of the files' block maps, those that were used last, by file, level of the indirect block and first file block.
@@ -258,7 +246,11 @@ impl Cache for PiecesOf<'_> {
 }
 
 impl Claims for RoaringTreemap {
-    fn lost_to_newer(&self, block: Block, _: Option<FileBlock>) -> bool {
+    fn lost_to_newer(&self, block: Block, _: Spot) -> bool {
         self.contains(block.get())
+    }
+
+    fn was_kept(&self, block: Block, _: Spot) -> bool {
+        !self.contains(block.get())
     }
 }

@@ -6,10 +6,13 @@ use super::stillness::Stillness;
 use crate::format::inode::{Inode, S_IFREG};
 use crate::fs::Filesystem;
 use crate::units::{Block, Ino};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
-/// Candidates that are named for one orphan at most: more help nobody.
-const MOST: usize = 16;
+/// Candidates that are picked out for one chain at most. Of more, all that were lost in its block group are named, which many chains
+/// share.
+const MOST: usize = 64;
 
 /// A file that may have had a chain.
 #[derive(Clone)]
@@ -29,12 +32,18 @@ pub struct Start {
     pub ind: Option<Block>,
 }
 
-/// What the match found.
-pub struct Owners {
-    /// For each chain its owner, where there is only one that fits.
-    pub owner: Vec<Option<Claimant>>,
-    /// For each chain without an owner those that fit equally.
-    pub candidates: Vec<Vec<Claimant>>,
+/// Whose one chain is.
+#[derive(Default)]
+pub struct Match {
+    /// The only one that fits it, and fits no other.
+    pub owner: Option<Claimant>,
+    /// Whether anything fits it that is certain to have lost something.
+    pub has_losers: bool,
+    /// For a chain without an owner those that fit equally.
+    pub candidates: Arc<[Candidate]>,
+    /// The earliest moment at which it can have been lost by any of them; `None` where that is not known of all, and where more chains
+    /// than there are candidates have the same ones, so that some had other owners.
+    pub earliest: Option<Time>,
 }
 
 /// Who may have had chains in one block group.
@@ -44,35 +53,111 @@ struct Group {
     losers: Vec<(Ino, Claimant)>,
     /// In use, but written after they were made: they may have held something else before.
     rewritten: Vec<(Ino, Claimant)>,
-    /// Files in use that have an IND: inode and IND.
+    /// Files in use that have an IND, sorted by their inodes.
     inds: Vec<(Ino, Block)>,
+    /// For each of `losers`, then of `rewritten`, how many chains it fits.
+    wooed: Vec<u32>,
+    /// How many chains have several losers to choose from.
+    rivals: usize,
+    /// All losers, as they are told.
+    described: OnceCell<Arc<[Candidate]>>,
+}
+
+/// Who fits a chain: by index in a group's losers, with its rewritten files behind them.
+enum Fit {
+    Losers(Vec<usize>),
+    Rewritten(Vec<usize>),
+}
+
+/// How the INDs of files in use lie to one that is looked at.
+struct Order<'a> {
+    inds: &'a [(Ino, Block)],
+    /// How many of the first so many lie below it.
+    below: Vec<usize>,
+}
+
+impl Order<'_> {
+    fn new(inds: &[(Ino, Block)], ind: Block) -> Order<'_> {
+        let mut below = vec![0];
+        below.extend(inds.iter().scan(0, |count, (_, block)| {
+            *count += usize::from(*block < ind);
+            Some(*count)
+        }));
+        Order { inds, below }
+    }
+
+    /// Whether an inode can have had the IND: files that were made one after the other got their inodes and their INDs in the same order
+    /// (`find_next_zero_bit` in `ext3_new_inode`, `ext3_find_near`), as long as nearly all that are in use say so.
+    fn fits(&self, ino: Ino) -> bool {
+        let before = self.inds.partition_point(|(other, _)| *other < ino);
+        let after = self.inds.partition_point(|(other, _)| *other <= ino);
+        let others = before + self.inds.len() - after;
+        let agree = self.below[before] + (self.inds.len() - after) - (self.below[self.inds.len()] - self.below[after]);
+        agree * 10 >= others * 9
+    }
 }
 
 impl Group {
-    /// Whether an inode can have had the IND: files that were made one after the other got their inodes and their INDs in the same order
-    /// (`find_next_zero_bit` in `ext3_new_inode`, `ext3_find_near`), as long as nearly all that are in use say so.
-    fn is_in_order(&self, ino: Ino, ind: Block) -> bool {
-        let others = || self.inds.iter().filter(|(other, _)| *other != ino);
-        let agree = others().filter(|(other, block)| (*other < ino) == (*block < ind)).count();
-        agree * 10 >= others().count() * 9
+    fn claimant(&self, at: usize) -> Option<&(Ino, Claimant)> {
+        self.losers.get(at).or_else(|| self.rewritten.get(at - self.losers.len()))
     }
 
     /// Who can have had a chain that begins so; losers first, others only if there are none.
-    fn fitting(&self, start: Start) -> Vec<Claimant> {
-        let fits = |(ino, _): &&(Ino, Claimant)| start.ind.is_none_or(|ind| self.is_in_order(*ino, ind));
-        let of = |claimants: &[(Ino, Claimant)]| claimants.iter().filter(fits).map(|(_, claimant)| claimant.clone()).collect::<Vec<_>>();
-        let losers = of(&self.losers);
+    fn fitting(&self, start: Start) -> Fit {
+        let order = start.ind.map(|ind| Order::new(&self.inds, ind));
+        let fits = |at: &usize| order.as_ref().is_none_or(|order| self.claimant(*at).is_some_and(|(ino, _)| order.fits(*ino)));
+        let losers: Vec<usize> = (0..self.losers.len()).filter(fits).collect();
         // Files that were written to are many. The order has to speak for one of them.
         match start.ind.filter(|_| losers.is_empty() && self.inds.len() > 1) {
-            Some(_) => of(&self.rewritten),
-            None => losers,
+            Some(_) => Fit::Rewritten((self.losers.len()..self.losers.len() + self.rewritten.len()).filter(fits).collect()),
+            None => Fit::Losers(losers),
         }
+    }
+
+    /// Notes whom a chain could have.
+    fn woo(&mut self, start: Start) {
+        self.wooed.resize(self.losers.len() + self.rewritten.len(), 0);
+        let (Fit::Losers(of) | Fit::Rewritten(of)) = self.fitting(start);
+        of.iter().for_each(|at| self.wooed[*at] += 1);
+    }
+
+    /// Whose a chain is, when all have been noted.
+    fn settle(&mut self, start: Start) -> Match {
+        let (Fit::Losers(of) | Fit::Rewritten(of)) = self.fitting(start);
+        let owner = match of[..] {
+            [only] if self.wooed[only] == 1 => self.claimant(only).map(|(_, claimant)| claimant.clone()),
+            _ => None,
+        };
+        // Who only may have lost something is no candidate worth naming.
+        let has_losers = of.iter().filter_map(|at| self.claimant(*at)).any(|(_, claimant)| claimant.is_loser());
+        self.rivals += usize::from(has_losers && owner.is_none());
+        Match { owner, has_losers, ..Match::default() }
+    }
+
+    /// Names the candidates of a chain that has no owner.
+    fn name(&self, start: Start, tell: &dyn Fn(&Claimant) -> Option<Candidate>) -> (Arc<[Candidate]>, Option<Time>) {
+        let (Fit::Losers(of) | Fit::Rewritten(of)) = self.fitting(start);
+        let losers = of.iter().filter_map(|at| self.claimant(*at)).map(|(_, claimant)| claimant).filter(|claimant| claimant.is_loser());
+        let some: Vec<&Claimant> = losers.take(MOST + 1).collect();
+        let candidates = match some.len() > MOST {
+            true => Arc::clone(self.described.get_or_init(|| self.losers.iter().filter_map(|(_, claimant)| tell(claimant)).collect())),
+            false => some.into_iter().filter_map(tell).collect(),
+        };
+        let earliest = candidates.iter().map(|candidate| candidate.when).min().flatten();
+        let earliest = earliest.filter(|_| self.rivals <= candidates.len());
+        (candidates, earliest)
     }
 }
 
 /// Finds the owner of each chain. Both drivers put a file's first blocks into the group of its inode, while there is room
-/// (`ext3_find_near`, fs/ext3/inode.c).
-pub fn find(fs: &Filesystem, starts: &[Start], files: &[LostFile], stillness: &Stillness) -> Owners {
+/// (`ext3_find_near`, fs/ext3/inode.c). `path` tells the paths of inodes in use.
+pub fn find(
+    fs: &Filesystem,
+    starts: &[Start],
+    files: &[LostFile],
+    stillness: &Stillness,
+    path: &dyn Fn(&HashSet<Ino>) -> HashMap<Ino, Vec<u8>>,
+) -> (Vec<Match>, HashMap<Ino, Vec<u8>>) {
     // Whose former content is known already.
     let known: HashSet<Ino> = files.iter().filter(|file| file.has_trace()).filter_map(|file| file.ino).collect();
     let group_of = |ino: Ino| u64::from((ino.0.max(1) - 1) / fs.geometry().superblock.inodes_per_group.max(1));
@@ -97,26 +182,44 @@ pub fn find(fs: &Filesystem, starts: &[Start], files: &[LostFile], stillness: &S
             group.rewritten.push((ino, Claimant::Emptied(ino, Box::new(inode))));
         }
     });
-    let mut candidates: Vec<Vec<Claimant>> = vec![];
-    for start in starts {
-        candidates.push(groups.get(&start.group).map_or(vec![], |group| group.fitting(*start)));
-    }
+    groups.values_mut().for_each(|group| group.inds.sort_unstable());
     // Files that found no room in their own group.
-    let strays: Vec<usize> = (0..starts.len()).filter(|chain| candidates[*chain].is_empty()).collect();
-    let rest = groups.iter().filter(|(group, _)| !wanted.contains(group)).flat_map(|(_, group)| &group.losers);
-    let rest: Vec<Claimant> = rest.map(|(_, claimant)| claimant.clone()).collect();
-    strays.iter().for_each(|chain| candidates[*chain] = rest.clone());
-    // An owner is the only one that fits its chain, and has no other.
-    let mut wooed: HashMap<Ino, usize> = HashMap::new();
-    candidates.iter().flatten().for_each(|claimant| *wooed.entry(claimant.ino(files)).or_default() += 1);
-    let owner = |of: &Vec<Claimant>| match of.as_slice() {
-        [only] if wooed.get(&only.ino(files)) == Some(&1) => Some(only.clone()),
-        _ => None,
+    let mut elsewhere = Group::default();
+    elsewhere.losers = groups.iter().filter(|(group, _)| !wanted.contains(group)).flat_map(|(_, group)| group.losers.clone()).collect();
+    let fits_any = |group: &Group, start: &Start| match group.fitting(*start) {
+        Fit::Losers(of) | Fit::Rewritten(of) => !of.is_empty(),
     };
-    let owner = candidates.iter().map(owner).collect();
-    // Who only may have lost something is no candidate worth naming.
-    candidates.iter_mut().for_each(|of| of.retain(Claimant::is_loser));
-    Owners { owner, candidates }
+    // For each chain where its owner is looked for; `None` elsewhere.
+    let places: Vec<Option<u64>> =
+        starts.iter().map(|start| groups.get(&start.group).is_some_and(|group| fits_any(group, start)).then_some(start.group)).collect();
+    // What is in another group says nothing of the order.
+    let stray = |start: &Start| Start { ind: None, ..*start };
+    for (start, place) in starts.iter().zip(&places) {
+        match place.and_then(|place| groups.get_mut(&place)) {
+            Some(group) => group.woo(*start),
+            None => elsewhere.woo(stray(start)),
+        }
+    }
+    let mut matches = vec![];
+    for (start, place) in starts.iter().zip(&places) {
+        matches.push(match place.and_then(|place| groups.get_mut(&place)) {
+            Some(group) => group.settle(*start),
+            None => elsewhere.settle(stray(start)),
+        });
+    }
+    let named = groups.values().chain([&elsewhere]).filter(|group| group.rivals > 0).flat_map(|group| &group.losers);
+    let named = named.map(|(_, claimant)| claimant).chain(matches.iter().filter_map(|found| found.owner.as_ref()));
+    let emptied: HashSet<Ino> =
+        named.filter_map(|claimant| matches!(claimant, Claimant::Emptied(..)).then(|| claimant.ino(files))).collect();
+    let paths = if emptied.is_empty() { HashMap::new() } else { path(&emptied) };
+    let tell = |claimant: &Claimant| claimant.describe(files, &|ino| paths.get(&ino).cloned());
+    for ((start, place), found) in starts.iter().zip(&places).zip(&mut matches).filter(|(_, found)| found.owner.is_none()) {
+        (found.candidates, found.earliest) = match place.and_then(|place| groups.get(&place)) {
+            Some(group) => group.name(*start, &tell),
+            None => elsewhere.name(stray(start), &tell),
+        };
+    }
+    (matches, paths)
 }
 
 impl Claimant {
@@ -127,18 +230,13 @@ impl Claimant {
         }
     }
 
-    /// Whether the same inode is meant.
-    pub fn is(&self, other: &Claimant, files: &[LostFile]) -> bool {
-        self.ino(files) == other.ino(files)
-    }
-
     /// Whether it is certain to have lost something.
-    pub fn is_loser(&self) -> bool {
+    fn is_loser(&self) -> bool {
         matches!(self, Claimant::Dead(_)) || matches!(self, Claimant::Emptied(_, inode) if inode.size == 0)
     }
 
     /// When it was deleted, or emptied.
-    pub fn when(&self, files: &[LostFile]) -> Option<Time> {
+    fn when(&self, files: &[LostFile]) -> Option<Time> {
         match self {
             // The inode's last change is more precise than `i_dtime`: it was its truncate.
             Claimant::Dead(at) => {
@@ -150,7 +248,7 @@ impl Claimant {
     }
 
     /// What is told of it as a candidate.
-    pub fn describe(&self, files: &[LostFile], path: &dyn Fn(Ino) -> Option<Vec<u8>>) -> Option<Candidate> {
+    fn describe(&self, files: &[LostFile], path: &dyn Fn(Ino) -> Option<Vec<u8>>) -> Option<Candidate> {
         let when = self.when(files);
         match self {
             Claimant::Dead(at) => Some(Candidate { ino: files[*at].ino?, path: files[*at].paths.first().cloned(), when }),
@@ -165,11 +263,11 @@ impl Claimant {
         match self {
             Claimant::Dead(at) => {
                 let file = &files[*at];
-                let unlinked = file.span.unlinked;
+                let (unlinked, made) = (file.span.unlinked, file.span.made);
                 let mapping = std::mem::replace(&mut chain.mapping, file.mapping.clone());
                 let (size, size_from) = (chain.size, chain.size_from);
                 let orphan = chain.orphan.take();
-                *chain = LostFile { mapping, size, size_from, orphan, span: Span { unlinked, ended: when, ..span }, ..file.clone() };
+                *chain = LostFile { mapping, size, size_from, orphan, span: Span { unlinked, made, ended: when, ..span }, ..file.clone() };
             }
             Claimant::Emptied(ino, inode) => {
                 chain.ino = Some(*ino);
@@ -180,20 +278,8 @@ impl Claimant {
                 chain.loss = Loss::Truncated;
                 chain.paths = path(*ino).into_iter().collect();
                 let successor = (inode.size > 0).then(|| Box::new(inode.pointers()));
-                chain.span = Span { ended: when, cut: 0, successor, ..span };
+                chain.span = Span { made: inode.crtime, ended: when, cut: 0, successor, ..span };
             }
         }
     }
-}
-
-/// The candidates of an orphan, as they are told, and the earliest moment at which it can have been lost by any of them; `None` where
-/// `sharing` orphans, more than there are candidates, have the same ones, so that some had other owners.
-pub fn described(
-    several: &[Claimant],
-    sharing: usize,
-    files: &[LostFile],
-    path: &dyn Fn(Ino) -> Option<Vec<u8>>,
-) -> (Vec<Candidate>, Option<Time>) {
-    let earliest = several.iter().map(|claimant| claimant.when(files)).min().flatten().filter(|_| sharing <= several.len());
-    (several.iter().take(MOST).filter_map(|claimant| claimant.describe(files, path)).collect(), earliest)
 }

@@ -6,7 +6,7 @@ use super::cut;
 use super::gaps::Ends;
 use super::hint::{self, Hint};
 use super::names::live_path;
-use super::owners::{self, Claimant, Start};
+use super::owners::{self, Claimant, Match, Start};
 use super::stillness::Stillness;
 use super::{LostFile, Mapping, Pieces, PlacedTable, Progress, Recovery, sort};
 use crate::forest::{self, Chain, Table};
@@ -86,7 +86,8 @@ pub struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    /// Adds to `recovery`, which has the known files, what chains tell, and fills gaps.
+    /// Adds to `recovery`, which has the known files, what chains tell, and fills gaps. As long as the survey is not whole, chains stand for
+    /// themselves, and nothing is said of the known files.
     pub fn run(mut self, recovery: &mut Recovery) {
         let claimed = std::mem::take(&mut recovery.claimed);
         let spare = forest::spare(&recovery.fs, self.survey, &claimed);
@@ -96,10 +97,21 @@ impl Rebuild<'_> {
             let rest: HashSet<usize> = (0..self.survey.pages.len()).filter(|page| !torn.contains(page)).collect();
             chains.extend(forest::grow(&recovery.fs, self.survey, &rest, &spare));
         }
-        self.add_cut(recovery, &mut chains, &spare);
-        self.add(recovery, &chains, &claimed);
+        if !self.survey.looked.goes_on() {
+            self.add_cut(recovery, &mut chains, &spare);
+        }
+        let lost = self.add(recovery, &chains, &claimed);
+        self.stillness.weigh(&recovery.fs, &(&claimed | lost));
         sort(&mut recovery.files);
-        self.settle(recovery);
+        let mut doubted = self.settle(recovery);
+        if !self.survey.looked.goes_on() && self.fill(recovery) {
+            doubted = self.settle(recovery);
+        }
+        recovery.claimed -= doubted;
+    }
+
+    /// Adds what the user and the content tell, and what the allocators' habits do. Whether anything changed.
+    fn fill(&mut self, recovery: &mut Recovery) -> bool {
         let said = recovery.remarks.len();
         let mut changed = hint::apply(self.hints, recovery);
         let mut spare = &self.survey.written - &recovery.claimed;
@@ -122,18 +134,19 @@ impl Rebuild<'_> {
                 changed = true;
             }
         }
-        if changed {
-            self.settle(recovery);
-        }
+        changed
     }
 
-    fn settle(&mut self, recovery: &mut Recovery) {
+    /// Returns the blocks that files claim, but do not show for doubt.
+    fn settle(&mut self, recovery: &mut Recovery) -> RoaringTreemap {
         self.stillness.forget_owned(&recovery.fs, &recovery.files);
         let mut ends = Ends::default();
-        (recovery.verdicts, recovery.claimed) =
+        let settled =
             claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, &mut |seen| ends.see(seen), self.progress);
+        (recovery.verdicts, recovery.claimed) = (settled.verdicts, settled.claimed);
         self.ends = ends.ends;
         *lock(&recovery.pieces) = Pieces::default();
+        settled.doubted
     }
 
     /// Takes out of `chains` those that hold pages of known files, and adds to the files what they did not know. Returns the pages of
@@ -150,6 +163,7 @@ impl Rebuild<'_> {
                 self.known.pages.get(&table.page).map_or(!self.known.filled.contains(&place), |known| *known == place)
             };
             match chain.tables.iter().all(agrees) {
+                true if self.survey.looked.goes_on() => {}
                 true if !unknown.is_empty() => self.extend_file(recovery, file, chain, &unknown),
                 true => {}
                 false => torn.extend(unknown.iter().map(|table| table.page)),
@@ -195,51 +209,54 @@ impl Rebuild<'_> {
         });
     }
 
-    /// Makes lost files of chains, each with its owner where there is one.
-    fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) {
+    /// Makes lost files of chains, each with its owner where there is one. Returns the blocks that those name.
+    fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) -> RoaringTreemap {
         let fs = &recovery.fs;
         let drafts = chains.iter().map(|chain| Draft { fs, survey: self.survey, chain });
-        let drafts: Vec<(Draft, Credence)> = drafts
+        let mut drafts: Vec<(Draft, Credence)> = drafts
             .map(|draft| (draft.credence(), draft))
             .filter(|(credence, _)| *credence != Credence::None)
             .map(|(c, d)| (d, c))
             .collect();
+        let mut named = RoaringTreemap::new();
         if drafts.is_empty() {
-            return;
+            return named;
         }
+        let mut contested = RoaringTreemap::new();
+        for (draft, _) in &drafts {
+            let blocks = draft.blocks();
+            contested |= &blocks & &named;
+            contested |= &blocks & claimed;
+            named |= blocks;
+        }
+        // Tables of integers, as of the letters of an alphabet, lie anywhere, and name what belongs to others.
+        drafts.retain(|(draft, _)| !draft.is_far_from_data() || draft.blocks().is_disjoint(&contested));
         let mut spare = &self.survey.written - claimed;
-        drafts.iter().for_each(|(draft, _)| spare -= draft.blocks());
+        spare -= &named;
         let mut direct: Vec<Option<Vec<Block>>> = drafts.iter().map(|(draft, _)| draft.blocks_before(&spare)).collect();
         direct.iter().flatten().flatten().for_each(|block| {
             spare.remove(block.get());
         });
         complete_direct(fs, &mut direct, &spare);
         let starts: Vec<Start> = drafts.iter().map(|(draft, _)| draft.start()).collect();
-        let owners = owners::find(fs, &starts, &recovery.files, &self.stillness);
-        let emptied =
-            owners.owner.iter().flatten().chain(owners.candidates.iter().flatten().take(1024)).filter_map(|claimant| match claimant {
-                Claimant::Emptied(ino, _) => Some(*ino),
-                Claimant::Dead(_) => None,
-            });
-        let emptied: HashSet<Ino> = emptied.collect();
-        let paths = if emptied.is_empty() { HashMap::new() } else { live_path(fs, &emptied) };
+        let (matches, paths) = match self.survey.looked.goes_on() {
+            true => (starts.iter().map(|_| Match::default()).collect(), HashMap::new()),
+            false => owners::find(fs, &starts, &recovery.files, &self.stillness, &|inodes| live_path(fs, inodes)),
+        };
         let path = |ino: Ino| paths.get(&ino).cloned();
         let (mut files, mut owned): (Vec<LostFile>, HashSet<usize>) = (vec![], HashSet::new());
-        for (at, (draft, credence)) in drafts.iter().enumerate() {
-            let (owner, candidates) = (&owners.owner[at], &owners.candidates[at]);
-            if *credence == Credence::WithOwner && !candidates.iter().any(Claimant::is_loser) {
+        for (((draft, credence), direct), found) in drafts.iter().zip(&direct).zip(matches) {
+            if *credence == Credence::WithOwner && !found.has_losers {
                 continue;
             }
-            let mut file = draft.file(direct[at].as_deref().unwrap_or_default());
-            if let Some(owner) = owner {
+            let mut file = draft.file(direct.as_deref().unwrap_or_default());
+            if let Some(owner) = found.owner {
                 owner.own(&mut file, &recovery.files, &path);
                 if let Claimant::Dead(at) = owner {
-                    owned.insert(*at);
+                    owned.insert(at);
                 }
             } else if let Some(orphan) = &mut file.orphan {
-                let shared = |of: &&Vec<Claimant>| of.iter().any(|one| candidates.iter().any(|other| one.is(other, &recovery.files)));
-                let sharing = owners.candidates.iter().filter(shared).count();
-                (orphan.candidates, file.span.ended) = owners::described(candidates, sharing, &recovery.files, &path);
+                (orphan.candidates, file.span.ended) = (found.candidates, found.earliest);
             }
             files.push(file);
         }
@@ -249,5 +266,6 @@ impl Rebuild<'_> {
             !owned.contains(&(at - 1))
         });
         recovery.files.append(&mut files);
+        named
     }
 }

@@ -1,8 +1,9 @@
 //! Who has the blocks that a lost file no longer has: named for people, on demand, since it needs a walk over all inodes.
 
+use super::Recovery;
 use super::file::FileId;
+use super::inodes::Inodes;
 use super::names::live_path;
-use super::{Inodes, Recovery};
 use crate::format::indirect;
 use crate::format::inode::Inode;
 use crate::fs::Filesystem;

@@ -6,7 +6,7 @@ use roaring::RoaringTreemap;
 use std::ops::Range;
 
 impl Recovery {
-    /// All blocks that lost files claim, with their indirect blocks.
+    /// All blocks that lost files show, with their indirect blocks.
     pub fn claimed(&self) -> &RoaringTreemap {
         &self.claimed
     }

@@ -2,9 +2,22 @@
 
 use super::Totals;
 use crate::run::Evidence;
+use crate::scan::extent::Looked;
 use crate::tree::Tree;
 
-/// The content of `ABOUT.txt`.
+/// How `ABOUT.txt` begins while the scan goes on.
+pub fn about_scan(looked: &Looked) -> String {
+    if !looked.goes_on() {
+        return String::new();
+    }
+    format!(
+        "Scan of free space: {looked}. Until it is complete, only those lost files are here that the journal remembers;\n\
+         of the others, orphans/unfinished/ has what was found so far, none of it complete. How far it is:\n\
+         \n  getfattr -n user.undelfs.scan THIS_FOLDER\n\n"
+    )
+}
+
+/// The content of `ABOUT.txt`, behind [`about_scan`].
 pub fn about(tree: &Tree) -> String {
     let recovery = tree.recovery();
     let info = recovery.info();
@@ -18,7 +31,8 @@ pub fn about(tree: &Tree) -> String {
          Lost files found: {files}, {size} bytes.\n\
          {complete} are complete, {partial} in part, of {empty} nothing is left but the name or the inode.\n\
          Of {orphans} the inode is gone; they were put together from their indirect blocks.\n\
-         Free space that none of them explains: {unclaimed} bytes.\n",
+         Free space that none of them explains: {unclaimed} bytes.\n\
+         {scan}",
         kind = info.kind,
         uuid = info.uuid,
         version = env!("CARGO_PKG_VERSION"),
@@ -29,6 +43,10 @@ pub fn about(tree: &Tree) -> String {
         empty = totals.empty,
         orphans = totals.orphans,
         unclaimed = tree.unclaimed_bytes(),
+        scan = match recovery.looked() {
+            Looked::No => "Free space was not looked through for files whose inode is gone (--scan=no).\n",
+            Looked::Partly(_) | Looked::Whole => "",
+        },
     );
     text.push_str(ABOUT);
     for evidence in Evidence::ALL {
@@ -75,6 +93,8 @@ Every byte is either the file's own, or a zero in a range that is listed as miss
   getfattr -d -m user.undelfs FILE      state (complete, partial, empty), recovered (0.9312 = 93.12% is there),
                                         evidence (bytes by the words below), missing (ranges), and more
   undelfs show IMAGE /path/of/FILE      the same, with every range
+  getfattr -n user.undelfs.scan .       of this folder: what of free space was looked through for files whose inode is gone:
+                                        complete, running 0.4213 (42.13% so far; report.json says it too), or no
 
 How it is known what stands in a range:
 ";

@@ -2,11 +2,12 @@
 
 mod about;
 
-pub use about::about;
+pub use about::{about, about_scan};
 
 use crate::recover::file::{FileId, Kind, Loss, LostFile, SizeFrom, State, Tally, Time};
 use crate::recover::{Candidate, Recovery, Taker};
 use crate::run::Evidence;
+use crate::scan::extent::Looked;
 use crate::tree::Tree;
 use crate::units::Block;
 use serde::ser::SerializeMap;
@@ -14,6 +15,9 @@ use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
+
+/// Inodes that are named at most of those that may have been an orphan's.
+pub const CANDIDATES: usize = 64;
 
 /// RFC 3339 in UTC. Times beyond what that can say, which no inode can hold, become the nearest that it can.
 impl fmt::Display for Time {
@@ -126,6 +130,9 @@ pub struct FileReport<'a> {
     /// Whose the chain may be, where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     candidates: Option<Vec<CandidateReport<'a>>>,
+    /// How many more of them there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more_candidates: Option<usize>,
 }
 
 /// An inode that may have been that of a chain.
@@ -180,7 +187,8 @@ pub fn file(tree: &Tree, id: FileId) -> FileReport<'_> {
         mount_path_hex: exact(&mount_path),
         mount_path: String::from_utf8_lossy(&mount_path).into_owned(),
         top: file.orphan.as_ref().map(|orphan| orphan.top.get()),
-        candidates: file.orphan.as_ref().map(|orphan| orphan.candidates.iter().map(CandidateReport::from).collect()),
+        candidates: file.orphan.as_ref().map(|orphan| orphan.candidates.iter().take(CANDIDATES).map(CandidateReport::from).collect()),
+        more_candidates: file.orphan.as_ref().and_then(|orphan| orphan.candidates.len().checked_sub(CANDIDATES + 1)).map(|more| more + 1),
     }
 }
 
@@ -273,8 +281,13 @@ fn coalesce(gaps: impl Iterator<Item = Gap>) -> impl Iterator<Item = Gap> {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_list(tree: &Tree, ids: impl IntoIterator<Item = FileId>, mut out: impl Write) -> io::Result<()> {
-    let mut before = "[\n";
+pub fn write_list(tree: &Tree, ids: impl IntoIterator<Item = FileId>, out: impl Write) -> io::Result<()> {
+    write_rows(tree, ids, false, out)
+}
+
+/// The same, but where it has `begun` another element stands before these files.
+fn write_rows(tree: &Tree, ids: impl IntoIterator<Item = FileId>, begun: bool, mut out: impl Write) -> io::Result<()> {
+    let mut before = if begun { ",\n" } else { "[\n" };
     for id in ids {
         out.write_all(before.as_bytes())?;
         serde_json::to_writer(&mut out, &file(tree, id))?;
@@ -283,11 +296,18 @@ pub fn write_list(tree: &Tree, ids: impl IntoIterator<Item = FileId>, mut out: i
     out.write_all(if before == "[\n" { b"[]\n" } else { b"\n]\n" })
 }
 
-/// The content of `report.json`: all lost files.
+/// How the content of `report.json` begins while the scan goes on: with an element that is no file but says how far it is.
+pub fn report_scan(looked: &Looked) -> String {
+    if looked.goes_on() { format!("[\n{{\"scan\":\"{looked}\"}}") } else { String::new() }
+}
+
+/// The content of `report.json`, behind [`report_scan`]: all lost files.
 pub fn report_json(tree: &Tree) -> Vec<u8> {
     let mut json = Vec::new();
+    let recovery = tree.recovery();
+    let begun = recovery.looked().goes_on();
     // A vector takes every write, and a file's report has nothing that JSON cannot say.
-    let _ = write_list(tree, in_order(tree.recovery()), &mut json);
+    let _ = write_rows(tree, in_order(recovery), begun, &mut json);
     json
 }
 
@@ -398,15 +418,22 @@ pub(crate) mod tests {
                 freed: Moment::NOW,
                 freed_by: Moment::NOW,
                 unlinked: Moment::NOW,
+                made: None,
                 ended: None,
                 successor: None,
                 cut: 0,
+                dated: true,
+                stayed: u64::MAX,
+                kept: 0,
+                kept_until: Moment::PAST,
+                written: false,
                 blocks: 0,
             },
             mapping: Mapping::Inline(Box::default()),
             zeroed: Vec::new(),
             paths: Vec::new(),
             tally: Tally { bytes, runs: 1 },
+            number: None,
             orphan: None,
         }
     }

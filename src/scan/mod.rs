@@ -1,18 +1,20 @@
 //! One pass over everything that is free: which blocks can be indirect blocks of lost files ([`page`]), and which hold anything at all.
 //! [`sweep`](mod@sweep) is the pass; [`crate::catalog`] keeps what it found.
 
+pub mod extent;
 pub mod page;
 pub mod sweep;
 
 use crate::fs::Filesystem;
 use crate::units::Block;
+use extent::Looked;
 use page::{Finding, Page, Source, examine};
 use roaring::RoaringTreemap;
 use std::collections::{HashMap, HashSet};
 use sweep::Part;
 
 /// What a pass found.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Survey {
     /// Candidates, by block.
     pub pages: Vec<Page>,
@@ -20,10 +22,12 @@ pub struct Survey {
     pub written: RoaringTreemap,
     /// Free blocks that cannot be read.
     pub unreadable: u64,
+    /// What it is a survey of.
+    pub looked: Looked,
 }
 
 /// What groups hold, put together one by one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Gathering {
     survey: Survey,
     /// Tables of consecutive integers: block, and the first integer.
@@ -39,13 +43,19 @@ impl Gathering {
         self.survey.unreadable += part.unreadable;
     }
 
-    /// All of it, with the journal's copies of blocks that have other content now.
-    pub fn finish(self, fs: &Filesystem) -> Survey {
+    /// Candidates so far.
+    pub fn pages(&self) -> usize {
+        self.survey.pages.len()
+    }
+
+    /// All of it, with the journal's copies of blocks that have other content now. `looked` is what it is a survey of.
+    pub fn finish(self, fs: &Filesystem, looked: Looked) -> Survey {
         let Gathering { mut survey, integers } = self;
         survey.pages.sort_unstable_by_key(|page| page.block);
         drop_integer_tables(&mut survey.pages, &integers, fs.pointers_per_block());
         survey.add_journal(fs);
         survey.pages.sort_by_key(|page| page.block);
+        survey.looked = looked;
         survey
     }
 }

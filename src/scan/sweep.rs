@@ -4,7 +4,7 @@
 //! sequential stream, however many processors look at what it delivers.
 
 use super::page::{Finding, Page, examine};
-use crate::format::group;
+use crate::format::{group, is_blank};
 use crate::fs::{Filesystem, test_bit};
 use crate::progress::Progress;
 use crate::units::Block;
@@ -64,7 +64,7 @@ impl Tally {
 }
 
 /// Looks through the free blocks of `groups`, in this order. `found` is told of each as soon as it is done, and may end the pass; `tally`
-/// counts on.
+/// counts on. Ends early also where `progress` says that nobody wants it any more.
 pub fn sweep(
     fs: &Filesystem,
     groups: impl IntoIterator<Item = u64>,
@@ -74,7 +74,8 @@ pub fn sweep(
 ) {
     for group in groups {
         let part = sweep_group(fs, group, tally, progress);
-        if found(group, part).is_break() {
+        // Of a group that was not looked through to its end nothing is known.
+        if !progress.is_wanted() || found(group, part).is_break() {
             return;
         }
     }
@@ -99,6 +100,9 @@ fn sweep_group(fs: &Filesystem, group: u64, tally: &Tally, progress: &dyn Progre
     let is_cold = is_cold(fs, group, &chunks);
     let looked_at = AtomicU64::new(0);
     let judge = |(index, chunk): (usize, Range<u64>)| {
+        if !progress.is_wanted() {
+            return (index, Chunk::default());
+        }
         let found = sweep_chunk(fs, group, &bitmap, &chunk);
         let free = chunk.filter(|at| !test_bit(&bitmap, *at as usize)).count() as u64;
         looked_at.fetch_add(free, Ordering::Relaxed);
@@ -220,13 +224,6 @@ fn sweep_chunk(fs: &Filesystem, group: u64, bitmap: &[u8], chunk: &Range<u64>) -
     found
 }
 
-/// Whether all bytes are 0: compared in pieces, each by as wide instructions as there are, the first of them small, since it commonly tells.
-fn is_blank(bytes: &[u8]) -> bool {
-    const ZEROS: [u8; 1024] = [0; 1024];
-    let (head, rest) = bytes.split_at(bytes.len().min(16));
-    head == &ZEROS[..head.len()] && rest.chunks(ZEROS.len()).all(|piece| piece == &ZEROS[..piece.len()])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,19 +234,6 @@ mod tests {
             [(&[0u8, 0][..], 16, 16), (&[0xff, 0b1010_0000], 16, 6), (&[0, 0b1111_0101], 12, 10), (&[0], 16, 8), (&[], 9, 0)]
         {
             assert_eq!(free_in(bitmap, count), free, "{bitmap:?}");
-        }
-    }
-
-    #[test]
-    fn blanks() {
-        for length in [1024, 4096, 65536] {
-            let mut bytes = vec![0; length];
-            assert!(is_blank(&bytes));
-            for at in [0, 15, 16, 1023, length - 1] {
-                bytes[at] = 1;
-                assert!(!is_blank(&bytes), "{length} {at}");
-                bytes[at] = 0;
-            }
         }
     }
 }

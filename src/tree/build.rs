@@ -2,7 +2,7 @@
 
 use super::{Content, Node, NodeId, Tree};
 use crate::content;
-use crate::recover::{FileId, Kind, LostFile, Recovery};
+use crate::recover::{FileId, Key, Kind, LostFile, Recovery};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -17,9 +17,44 @@ const IDENTIFIED: usize = 100_000;
 /// The folder of orphans whose kind is not known.
 const UNKNOWN_KIND: &[u8] = b"unknown";
 
+/// The tree that a new one follows, and which node each of its files has.
+struct Former<'a> {
+    tree: &'a Tree,
+    files: HashMap<Key, NodeId>,
+}
+
+impl<'a> Former<'a> {
+    fn new(tree: &'a Tree) -> Self {
+        let nodes = tree.nodes.iter().zip(1..).filter(|(node, _)| matches!(node.content, Content::Lost));
+        let files = nodes.filter_map(|(node, number)| Some((tree.recovery.file(node.file?).key()?, NodeId(number)))).collect();
+        Former { tree, files }
+    }
+
+    /// The node that has this name in a folder.
+    fn child(&self, folder: NodeId, name: &[u8]) -> Option<NodeId> {
+        self.tree.lookup(folder, name)
+    }
+
+    fn is_folder(&self, id: NodeId) -> bool {
+        self.tree.node(id).is_some_and(|node| matches!(node.content, Content::Folder { .. }))
+    }
+
+    /// The node that showed a file, and whether it showed the same content.
+    fn take(&mut self, id: FileId, recovery: &Recovery) -> Option<(NodeId, bool)> {
+        // Taken out, so that what claims to be the same file a second time is another.
+        let node = self.files.remove(&recovery.file(id).key()?)?;
+        Some((node, recovery.shows_alike(id, &self.tree.recovery, self.tree.file(node)?)))
+    }
+}
+
+/// The folder of chains that are not complete because the scan goes on.
+const UNFINISHED: &[u8] = b"unfinished";
+
 /// Builds a [`Tree`].
-struct Builder {
+struct Builder<'a> {
     nodes: Vec<Node>,
+    inodes: HashMap<NodeId, u64>,
+    former: Option<Former<'a>>,
     names: HashMap<NodeId, HashMap<Box<[u8]>, NodeId>>,
     /// How many versions a name has in a folder.
     versions: HashMap<(NodeId, Box<[u8]>), u32>,
@@ -27,18 +62,37 @@ struct Builder {
     kinds: HashMap<FileId, content::Kind>,
 }
 
-impl Builder {
+impl Builder<'_> {
+    /// A node with a number that none had.
     fn node(&mut self, content: Content, file: Option<FileId>) -> NodeId {
         self.nodes.push(Node { content, file, names: 0 });
         NodeId(self.nodes.len() as u64)
+    }
+
+    /// A node that stands for what `former` stood for: it, where that has not changed, else another that shows the same inode number.
+    fn node_after(&mut self, former: Option<(NodeId, bool)>, content: Content, file: Option<FileId>) -> NodeId {
+        let Some((former, is_same)) = former else { return self.node(content, file) };
+        let node = match is_same {
+            true => {
+                *self.at(former) = Node { content, file, names: 0 };
+                former
+            }
+            false => self.node(content, file),
+        };
+        let inode = self.former.as_ref().map_or(former.0, |before| before.tree.inode(former));
+        if inode != node.0 {
+            self.inodes.insert(node, inode);
+        }
+        node
     }
 
     fn at(&mut self, id: NodeId) -> &mut Node {
         &mut self.nodes[id.0 as usize - 1]
     }
 
-    fn folder(&mut self, parent: NodeId) -> NodeId {
-        self.node(Content::Folder { parent, children: vec![], subfolders: 0 }, None)
+    fn folder(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
+        let former = self.former.as_ref().and_then(|former| former.child(parent, name).filter(|node| former.is_folder(*node)));
+        self.node_after(former.map(|node| (node, true)), Content::Folder { parent, children: vec![], subfolders: 0 }, None)
     }
 
     fn child(&self, folder: NodeId, name: &[u8]) -> Option<NodeId> {
@@ -84,7 +138,7 @@ impl Builder {
                 None => break,
             }
         }
-        let made = self.folder(folder);
+        let made = self.folder(folder, &name);
         self.link(folder, &name, made);
         (made, name)
     }
@@ -105,11 +159,13 @@ impl Builder {
     }
 
     /// Adds a lost file under its paths and its inode, or among the orphans. Returns its first name in the mount.
-    fn add(&mut self, file: &LostFile, id: FileId) -> Box<[u8]> {
+    fn add(&mut self, recovery: &Recovery, id: FileId) -> Box<[u8]> {
+        let file = recovery.file(id);
         if file.kind == Kind::Dir {
             return self.add_folder(file, id);
         }
-        let node = self.node(Content::Lost, Some(id));
+        let former = self.former.as_mut().and_then(|former| former.take(id, recovery));
+        let node = self.node_after(former, Content::Lost, Some(id));
         let mut first: Option<Box<[u8]>> = None;
         for path in &file.paths {
             let Some((folder, shown, name)) = self.place(path) else { continue };
@@ -134,6 +190,13 @@ impl Builder {
     /// Adds a chain without an inode under the number of its topmost block, and once more among those of its kind.
     fn add_orphan(&mut self, file: &LostFile, id: FileId, node: NodeId) -> Option<Box<[u8]>> {
         let top = file.orphan.as_ref()?.top;
+        if file.is_unfinished() {
+            // Not where it will be in the end, so that nobody takes it for the whole.
+            let (folder, shown) = self.folder_in(NodeId::ORPHANS, UNFINISHED);
+            let name = self.free_name(folder, top.to_string().as_bytes());
+            self.link(folder, &name, node);
+            return Some([&b"orphans/"[..], &shown, b"/", &name].concat().into());
+        }
         let kind = self.kinds.get(&id).copied();
         let name = kind.map_or_else(|| top.to_string(), |kind| format!("{top}.{}", kind.ext()));
         let name = self.free_name(NodeId::ORPHANS, name.as_bytes());
@@ -158,7 +221,8 @@ impl Builder {
 
 /// What the orphans among the lost files begin with, as far as that can be told.
 fn kinds(recovery: &Recovery) -> HashMap<FileId, content::Kind> {
-    let orphans: Vec<FileId> = recovery.ids().filter(|id| recovery.file(*id).ino.is_none()).take(IDENTIFIED).collect();
+    let is_named_by_kind = |file: &LostFile| file.ino.is_none() && !file.is_unfinished();
+    let orphans: Vec<FileId> = recovery.ids().filter(|id| is_named_by_kind(recovery.file(*id))).take(IDENTIFIED).collect();
     let kind = |id: &FileId| {
         let mut head = vec![0; HEAD];
         let length = recovery.read_at(*id, 0, &mut head).ok()?;
@@ -170,23 +234,47 @@ fn kinds(recovery: &Recovery) -> HashMap<FileId, content::Kind> {
 impl Tree {
     /// Arranges everything that was lost.
     pub fn build(recovery: Arc<Recovery>) -> Tree {
-        let mut builder = Builder { nodes: vec![], names: HashMap::new(), versions: HashMap::new(), kinds: kinds(&recovery) };
-        let root = builder.folder(NodeId::ROOT);
+        let mut builder = Builder::new(&recovery, None);
+        let root = builder.node(Content::Folder { parent: NodeId::ROOT, children: vec![], subfolders: 0 }, None);
+        debug_assert_eq!(root, NodeId::ROOT);
+        builder.fill(recovery)
+    }
+
+    /// Arranges what a later look at the same filesystem found. What has not changed since `former` is the same node.
+    pub fn after(former: &Tree, recovery: Arc<Recovery>) -> Tree {
+        let mut builder = Builder::new(&recovery, Some(Former::new(former)));
+        builder.nodes.resize_with(former.nodes.len(), || Node { content: Content::Gone, file: None, names: 0 });
+        *builder.at(NodeId::ROOT) =
+            Node { content: Content::Folder { parent: NodeId::ROOT, children: vec![], subfolders: 0 }, file: None, names: 0 };
+        builder.fill(recovery)
+    }
+}
+
+impl<'a> Builder<'a> {
+    fn new(recovery: &Recovery, former: Option<Former<'a>>) -> Self {
+        let kinds = kinds(recovery);
+        Builder { nodes: vec![], inodes: HashMap::new(), former, names: HashMap::new(), versions: HashMap::new(), kinds }
+    }
+
+    /// Fills the root, which is the only node so far.
+    fn fill(mut self, recovery: Arc<Recovery>) -> Tree {
+        let root = NodeId::ROOT;
         for (name, id) in [(&b"by-path"[..], NodeId::BY_PATH), (b"by-inode", NodeId::BY_INODE), (b"orphans", NodeId::ORPHANS)] {
-            let folder = builder.folder(root);
+            let folder = self.folder(root, name);
             debug_assert_eq!(folder, id);
-            builder.link(root, name, folder);
+            self.link(root, name, folder);
         }
         let own = [(&b"unclaimed.img"[..], Content::Unclaimed), (b"ABOUT.txt", Content::About), (b"report.json", Content::Report)];
         for (name, content) in own {
-            let node = builder.node(content, None);
-            builder.link(root, name, node);
+            let former = self.former.as_ref().and_then(|former| former.child(root, name));
+            let node = self.node_after(former.map(|node| (node, false)), content, None);
+            self.link(root, name, node);
         }
         let mut mount_paths = vec![Box::default(); recovery.files().len()];
         for id in recovery.ids() {
-            mount_paths[id.0 as usize] = builder.add(recovery.file(id), id);
+            mount_paths[id.0 as usize] = self.add(&recovery, id);
         }
-        let Builder { nodes, names, .. } = builder;
-        Tree { recovery, nodes, names, mount_paths, about: OnceLock::new(), report: OnceLock::new(), unclaimed: OnceLock::new() }
+        let Builder { nodes, inodes, names, .. } = self;
+        Tree { recovery, nodes, inodes, names, mount_paths, about: OnceLock::new(), report: OnceLock::new(), unclaimed: OnceLock::new() }
     }
 }

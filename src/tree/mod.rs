@@ -2,8 +2,10 @@
 
 mod build;
 mod source;
+mod text;
 
 pub use source::Source;
+pub use text::Text;
 
 use crate::recover::{FileId, Kind, Recovery, Time};
 use crate::report;
@@ -13,7 +15,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-/// A node; its number is the inode number that the mount shows.
+/// A node. What it holds never changes: where a later look at the same filesystem finds something else under a name, it is another node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeId(pub u64);
 
@@ -54,8 +56,8 @@ pub struct Attributes {
 pub enum Body<'a> {
     /// What is read from the image.
     Image(Source),
-    /// These bytes.
-    Bytes(&'a [u8]),
+    /// What undelfs writes itself.
+    Text(Text<'a>),
 }
 
 /// The whole, for `statfs`.
@@ -70,11 +72,17 @@ pub struct Totals {
 }
 
 enum Content {
-    Folder { parent: NodeId, children: Vec<(Box<[u8]>, NodeId)>, subfolders: u32 },
+    Folder {
+        parent: NodeId,
+        children: Vec<(Box<[u8]>, NodeId)>,
+        subfolders: u32,
+    },
     Lost,
     Unclaimed,
     About,
     Report,
+    /// Nothing has this number, or no longer.
+    Gone,
 }
 
 struct Node {
@@ -85,9 +93,16 @@ struct Node {
 }
 
 /// The tree. Immutable; shared by all threads.
+///
+/// Where the scan goes on behind a mount there are several, one after the other ([`Tree::after`]). A folder, and a lost file as long as
+/// it is found to have the same content, have the same node in all of them. A file that is found to have other content gets a new node, so
+/// that who has the former one open reads on in that; both show the same inode number. No number is used again for something else.
 pub struct Tree {
     recovery: Arc<Recovery>,
+    /// By number, from 1 on.
     nodes: Vec<Node>,
+    /// The inode numbers of nodes that stand for what another node stood for before.
+    inodes: HashMap<NodeId, u64>,
     names: HashMap<NodeId, HashMap<Box<[u8]>, NodeId>>,
     mount_paths: Vec<Box<[u8]>>,
     about: OnceLock<String>,
@@ -98,7 +113,24 @@ pub struct Tree {
 
 impl Tree {
     fn node(&self, id: NodeId) -> Option<&Node> {
-        self.nodes.get(usize::try_from(id.0.checked_sub(1)?).ok()?)
+        let node = self.nodes.get(usize::try_from(id.0.checked_sub(1)?).ok()?);
+        node.filter(|node| !matches!(node.content, Content::Gone))
+    }
+
+    /// Whether a node is in it.
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.node(id).is_some()
+    }
+
+    /// The inode number that a node shows.
+    pub fn inode(&self, id: NodeId) -> u64 {
+        self.inodes.get(&id).copied().unwrap_or(id.0)
+    }
+
+    /// The names of a former tree that stand for something else in this one, or for nothing: folder, name.
+    pub fn changed_since<'t>(&'t self, former: &'t Tree) -> impl Iterator<Item = (NodeId, &'t [u8])> {
+        let entries = former.names.iter().flat_map(|(folder, names)| names.iter().map(|(name, node)| (*folder, &**name, *node)));
+        entries.filter(|(folder, name, node)| self.lookup(*folder, name) != Some(*node)).map(|(folder, name, _)| (folder, name))
     }
 
     /// What was recovered.
@@ -144,7 +176,7 @@ impl Tree {
             // Whose it was nobody knows: only root may look, unless the mount says otherwise.
             Content::Unclaimed => (Kind::File, 0o400, Source::Unclaimed.size(&self.recovery), self.unclaimed_bytes()),
             _ => {
-                let size = self.own_bytes(node).map_or(0, |bytes| bytes.len() as u64);
+                let size = self.text(node).map_or(0, |text| text.len());
                 (Kind::File, 0o444, size, size)
             }
         };
@@ -173,11 +205,16 @@ impl Tree {
         self.node(id).is_some_and(|node| node.names > 1 + node.file.map_or(0, by_inode))
     }
 
-    /// The bytes of a file that undelfs writes itself, made when they are first asked for.
-    fn own_bytes(&self, node: &Node) -> Option<&[u8]> {
+    /// What a file holds that undelfs writes itself; most of it is made when it is first asked for.
+    fn text(&self, node: &Node) -> Option<Text<'_>> {
+        let looked = self.recovery.looked();
         match node.content {
-            Content::About => Some(self.about.get_or_init(|| report::about(self)).as_bytes()),
-            Content::Report => Some(self.report.get_or_init(|| report::report_json(self))),
+            Content::About => {
+                Some(Text { head: report::about_scan(looked).into(), rest: self.about.get_or_init(|| report::about(self)).as_bytes() })
+            }
+            Content::Report => {
+                Some(Text { head: report::report_scan(looked).into(), rest: self.report.get_or_init(|| report::report_json(self)) })
+            }
             _ => None,
         }
     }
@@ -214,7 +251,7 @@ impl Tree {
         match (&node.content, node.file) {
             (Content::Lost, Some(file)) => Some(Body::Image(Source::Lost(file))),
             (Content::Unclaimed, _) => Some(Body::Image(Source::Unclaimed)),
-            _ => self.own_bytes(node).map(Body::Bytes),
+            _ => self.text(node).map(Body::Text),
         }
     }
 
@@ -229,31 +266,35 @@ impl Tree {
     pub fn seek_data(&self, id: NodeId, from: u64, missing_is_data: bool) -> Option<u64> {
         match self.body(id)? {
             Body::Image(source) => source.next_data(&self.recovery, from, missing_is_data),
-            Body::Bytes(bytes) => (from < bytes.len() as u64).then_some(from),
+            Body::Text(text) => (from < text.len()).then_some(from),
         }
     }
 
     /// The first byte of a hole at or after `from` (`SEEK_HOLE`); the end of the file counts as one. `None` past it.
     pub fn seek_hole(&self, id: NodeId, from: u64, missing_is_data: bool) -> Option<u64> {
         let body = self.body(id)?;
-        let size = match body {
+        let size = match &body {
             Body::Image(source) => source.size(&self.recovery),
-            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::Text(text) => text.len(),
         };
-        let hole = || match body {
+        let hole = || match &body {
             Body::Image(source) => source.next_hole(&self.recovery, from, missing_is_data),
-            Body::Bytes(_) => size,
+            Body::Text(_) => size,
         };
         (from < size).then(hole)
     }
 
     /// Names of a node's extended attributes.
     pub fn xattr_names(&self, id: NodeId) -> impl Iterator<Item = &'static str> {
-        self.file(id).into_iter().flat_map(|file| xattr::names(self.recovery.file(file)))
+        let of_root = (id == NodeId::ROOT).then_some(xattr::SCAN);
+        of_root.into_iter().chain(self.file(id).into_iter().flat_map(|file| xattr::names(self.recovery.file(file))))
     }
 
     /// Value of one of them.
     pub fn xattr(&self, id: NodeId, name: &[u8]) -> Option<Vec<u8>> {
+        if id == NodeId::ROOT && name == xattr::SCAN.as_bytes() {
+            return Some(self.recovery.looked().to_string().into_bytes());
+        }
         xattr::value(&self.recovery, self.file(id)?, name)
     }
 

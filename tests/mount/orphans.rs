@@ -131,9 +131,11 @@ fn others_do_not_see_what_has_no_owner() {
 #[test]
 fn a_hint_that_makes_no_sense_mounts_nothing() {
     let mount = Mount::point();
-    for (option, words) in
-        [("hint=path=/a\\,inode=many", "inode=many"), ("scan=perhaps", "auto, wait and no are known"), ("hint=nothing", "has no value")]
-    {
+    for (option, words) in [
+        ("hint=path=/a\\,inode=many", "inode=many"),
+        ("scan=perhaps", "auto, wait, background and no are known"),
+        ("hint=nothing", "has no value"),
+    ] {
         let output =
             undelfs(["mount".as_ref(), made("nameless", &[]).as_os_str(), mount.path().as_os_str(), "-o".as_ref(), option.as_ref()])
                 .output()

@@ -224,6 +224,6 @@ pub fn data(tree: &Tree, node: NodeId) -> u64 {
             Evidence::ALL.into_iter().filter(|evidence| evidence.is_data()).map(|evidence| tally.of(evidence)).sum()
         }
         Some(Body::Image(Source::Unclaimed)) => tree.unclaimed_bytes(),
-        Some(Body::Bytes(_)) | None => 0,
+        Some(Body::Text(_)) | None => 0,
     }
 }

@@ -31,8 +31,8 @@ use undelfs::{Error, Result};
 /// [`Error::Failed`] where anything was not copied; all of that has been said by then.
 pub fn run(args: &CopyArgs, global: &Global) -> Result<()> {
     let tree = open(&args.image, global)?;
-    let sources = args.file.iter().map(|file| select(&tree, file)).collect::<Result<Vec<_>>>()?;
-    let dest = args.dest.as_path();
+    let (files, dest) = args.files_and_dest();
+    let sources = files.iter().map(|file| select(&tree, file)).collect::<Result<Vec<_>>>()?;
     if tree.recovery().image().holds(dest).map_err(|error| Error::path(dest, error))? {
         return Err(Error::Failed(format!(
             "{}: is on the filesystem to be recovered, where a copy would overwrite what was lost; copy to another disk",

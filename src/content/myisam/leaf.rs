@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves() {
+    fn finds_leaves() {
         for wide in WIDE {
             for pointer in POINTERS {
                 let expected: Vec<(u64, u64)> = (0..60).map(|n| (1000 + n * 3, n * 120)).collect();

@@ -19,7 +19,10 @@ const CHECKED: usize = 16;
 const PIECE: u64 = 1 << 20;
 
 /// Leaves that were found: values of a column and offsets of their rows, and where.
-pub struct Leaves(Vec<(Option<FileId>, Vec<(u64, u64)>)>);
+pub struct Leaves(Vec<Leaf>);
+
+/// The entries of a leaf, and the file in which it stands.
+type Leaf = (Option<FileId>, Vec<(u64, u64)>);
 
 /// Values of a file's column and offsets of their rows, sorted.
 pub struct Keys(Vec<(u64, u64)>);
@@ -27,7 +30,7 @@ pub struct Keys(Vec<(u64, u64)>);
 impl Leaves {
     /// Looks through free blocks, and through the blocks of lost files that `may_be` such a file.
     pub fn find(recovery: &Recovery, free: &RoaringTreemap, may_be: impl Fn(FileId) -> bool) -> Leaves {
-        let mut leaves: Vec<(Option<FileId>, Vec<(u64, u64)>)> = vec![];
+        let mut leaves: Vec<Leaf> = vec![];
         let mut left = MOST;
         let mut look = |source: Option<FileId>, blocks: &RoaringTreemap| {
             let piece = (PIECE / recovery.block_size()).max(1);
