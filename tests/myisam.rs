@@ -8,6 +8,7 @@ use common::{Random, root, undelfs};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -323,6 +324,32 @@ fn into_a_running_server() {
     assert_eq!(names(folder.path()), ["data"]);
 }
 
+/// Rows of fixed format without their beginning, which no longer stand where rows would: refused, not taken for rows.
+#[test]
+fn out_of_step() {
+    let lost = Lost::new(|_| ());
+    let (folder, datadir) = target();
+    let rows = fs::read(lost.original("fixed.MYD")).expect("the original");
+    let cut = folder.path().join("fixed.MYD");
+    let file = fs::File::create(&cut).expect("a file");
+    file.set_len(rows.len() as u64).expect("room");
+    for shift in [1, 4, 20] {
+        // A missing range, then rows from elsewhere.
+        file.write_all_at(&rows[40_000 + shift..], 40_960).expect("it is written");
+        let output = script(folder.path(), "mail/fixed", &datadir)
+            .arg("--myd")
+            .arg(&cut)
+            .args(["--frm", &lost.original("fixed.frm")])
+            .output()
+            .expect("it runs");
+        let said = text(&output.stderr);
+        let phase = (40_960 - 40_000 - shift)
+            % Header::parse(&fs::read(lost.original("fixed.MYI")).expect("keys")).expect("a .MYI").packed_length as usize;
+        assert!(phase != 0 && output.status.code() == Some(1) && said.contains("rows do not begin where they should"), "{said}");
+    }
+    assert_eq!(names(&datadir), Vec::<String>::new());
+}
+
 /// A folder as MySQL 8 has it, made up: its definition is an `.sdi`, from which nothing is made, and which goes along. No real MySQL has seen it.
 #[test]
 fn the_layout_of_mysql() {
@@ -340,7 +367,9 @@ fn the_layout_of_mysql() {
 
     let (sql, columns) = (folder.path().join("sql"), "sender VARCHAR(80) NOT NULL, body TEXT NOT NULL, KEY (sender)");
     fs::write(&sql, format!("CREATE TABLE dynamic (id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, {columns});\n")).expect("a file");
-    fs::remove_file(there.join("dynamic.MYI")).expect("it was there");
+    for keys in [there.join("dynamic.MYI"), datadir.join("mail/dynamic.MYI")] {
+        fs::remove_file(keys).expect("it was there");
+    }
     for option in ["--force", "--sum"] {
         let output = script(&from, "mail/dynamic", &datadir).args(["--force", option]).output().expect("it runs");
         let said = text(&output.stderr);

@@ -7,16 +7,18 @@ mod common;
 
 use common::disk::run;
 use common::mariadb::{Server, text};
-use common::{image, root, truth, undelfs};
+use common::{image, recover, root, truth, undelfs};
 use serde::Deserialize;
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use undelfs::image::ImageOptions;
+use undelfs::tree::Tree;
 
 const BLOCK: u64 = 4096;
 /// The folder of the tables, on the image and under `by-path/`.
@@ -83,55 +85,42 @@ impl Case {
 struct Mounted<'a> {
     case: &'a Case,
     point: TempDir,
-    options: &'a [&'a str],
 }
 
 impl<'a> Mounted<'a> {
-    fn new(case: &'a Case, options: &'a [&'a str]) -> Self {
+    fn new(case: &'a Case, options: &[&str]) -> Self {
         let point = tempfile::tempdir().expect("a mount point");
         let output =
             undelfs().arg("mount").args([&case.image, point.path()]).args(["--scan", "wait"]).args(options).output().expect("undelfs runs");
         assert!(output.status.success(), "{}", text(&output.stderr));
-        Mounted { case, point, options }
+        Mounted { case, point }
     }
 
-    fn json(&self, command: &str, file: Option<&str>) -> Value {
-        let output =
-            undelfs().args([command, "--json"]).arg(&self.case.image).args(file).args(["--scan", "wait"]).args(self.options).output();
-        serde_json::from_slice(&output.expect("undelfs runs").stdout).expect("JSON")
-    }
-
-    /// Where each lost file of a table is: under its name, or the chain that has most of its blocks. With how many of its bytes are said to be there.
+    /// Where each lost file of a table is: under its name, or the chain that has most of its blocks in their places. With how many of its bytes are said
+    /// to be there.
     fn files(&self) -> BTreeMap<String, (PathBuf, u64)> {
-        let mut wanted = BTreeMap::new();
+        let mut wanted: BTreeMap<String, BTreeMap<u64, u64>> = BTreeMap::new();
         for life in truth::lost(&self.case.image).into_iter().filter(|life| life.is("file")) {
-            let blocks = life.runs.iter().flatten().flat_map(|(_, physical, count)| *physical..physical + count).collect::<BTreeSet<u64>>();
-            wanted.insert(life.path.rsplit_once('/').expect("a path").1.to_owned(), blocks);
+            let of_run = |(at, physical, count): &(u64, u64, u64)| (*at..at + count).zip(*physical..physical + count);
+            wanted.insert(life.path.rsplit_once('/').expect("a path").1.to_owned(), life.runs.iter().flatten().flat_map(of_run).collect());
         }
+        let recovery = Arc::new(recover(ImageOptions::new(&self.case.image)));
+        let tree = Tree::build(Arc::clone(&recovery));
         let mut best: BTreeMap<String, (usize, PathBuf, u64)> = BTreeMap::new();
-        for file in self.json("list", None).as_array().expect("a list") {
-            let path = file["mount_path"].as_str().expect("a path");
-            // As `show` takes it: what is named under by-path, else the chain.
-            let topmost = path.strip_prefix("orphans/").map(|name| name.split('.').next().unwrap_or(name));
-            let name = topmost.map_or_else(|| path.trim_start_matches("by-path").to_owned(), |block| format!("chain:{block}"));
-            let shown = self.json("show", Some(&name));
-            let blocks: BTreeSet<u64> = shown["ranges"].as_array().expect("ranges").iter().flat_map(blocks_of).collect();
+        for id in recovery.ids() {
+            let data = recovery.runs(id).filter(|run| run.evidence.is_data()).filter_map(|run| Some((run.block?.get(), run)));
+            let blocks: Vec<_> = data.flat_map(|(block, run)| (run.file_block.0..run.end().0).zip(block..)).collect();
+            let there = recovery.file(id).size - recovery.file(id).tally.missing();
             for (name, wanted) in &wanted {
-                let shared = blocks.intersection(wanted).count();
-                // A chain of another file may share a few with it, of another life.
-                if shared > best.get(name).map_or(wanted.len() / 50, |(shared, ..)| *shared) {
-                    best.insert(name.clone(), (shared, self.point.path().join(path), file["recovered"].as_u64().expect("bytes")));
+                let right = blocks.iter().filter(|(at, block)| wanted.get(at) == Some(block)).count();
+                if right > best.get(name).map_or(0, |(right, ..)| *right) {
+                    let path = String::from_utf8(tree.mount_path(id)).expect("a path");
+                    best.insert(name.clone(), (right, self.point.path().join(path), there));
                 }
             }
         }
         best.into_iter().map(|(name, (_, path, bytes))| (name, (path, bytes))).collect()
     }
-}
-
-/// The blocks that a range of `show --json` is on.
-fn blocks_of(range: &Value) -> std::ops::Range<u64> {
-    let first = range["block"].as_u64().unwrap_or(0);
-    first..if first > 0 { first + range["length"].as_u64().expect("bytes").div_ceil(BLOCK) } else { 0 }
 }
 
 impl Drop for Mounted<'_> {
@@ -193,18 +182,18 @@ fn remains(case: &Case, datadir: &Path) {
 }
 
 /// Recovers all tables of an image.
-fn recovered(name: &str, options: &[&str]) -> Vec<Outcome> {
+fn recovered(name: &str) -> Vec<Outcome> {
     let case = Case::new(name);
     let folder = tempfile::tempdir_in(common::folder()).expect("a folder");
     let datadir = folder.path().join("data");
     fs::create_dir(&datadir).expect("a folder");
     remains(&case, &datadir);
-    let mounted = Mounted::new(&case, options);
+    let mounted = Mounted::new(&case, &[]);
     let files = mounted.files();
     let mut repairs = vec![];
     for (table, facts) in &case.tables {
         let began = Instant::now();
-        let mut command = std::process::Command::new(root().join("scripts/repair-myisam"));
+        let mut command = Command::new(root().join("scripts/repair-myisam"));
         command.arg(mounted.point.path()).arg(format!("mail/{table}")).arg(&datadir).arg("--force").stdin(Stdio::null());
         let home = |ext: &str| datadir.join(format!("mail/{table}{ext}"));
         let found = |ext: &str| files.get(&format!("{table}{ext}")).map(|(path, _)| path.clone());
@@ -277,31 +266,100 @@ fn all() -> bool {
 
 /// Every row that stands is back, none is wrong, none twice; where all of it stands, the checksum is the original's.
 fn exact(name: &str) {
-    for outcome in recovered(name, &[]) {
+    for outcome in recovered(name) {
         assert!(outcome.wrong.is_empty() && outcome.twice == 0, "{outcome}");
         assert!(outcome.missing.is_empty(), "{outcome}");
         assert!(outcome.same_sum || outcome.standing < outcome.rows, "{outcome}");
     }
 }
 
-macro_rules! exact {
-    ($($name:ident: $image:literal),+) => { $(#[test] fn $name() { if all() { exact($image); } })+ };
+/// Where parts are overwritten: none is wrong, none twice, and of rows that stand in a table of the usual format fewer than one in a hundred are missing.
+/// Of the others, whose parts nothing joins where the indirect blocks between them are gone, the first part is back.
+fn nearly(name: &str) {
+    for outcome in recovered(name) {
+        assert!(outcome.wrong.is_empty() && outcome.twice == 0, "{outcome}");
+        assert!(outcome.format != "dynamic" || outcome.missing.len() * 100 < outcome.standing, "{outcome}");
+        assert!(outcome.back > 0, "{outcome}");
+    }
 }
 
-exact!(deleted: "myisam-deleted", truncated: "myisam-truncated", keys: "myisam-keys", others: "myisam-others", taken7: "myisam-taken7", taken40: "myisam-taken40");
+macro_rules! tables {
+    ($judge:ident: $($name:ident $image:literal),+) => { $(#[test] fn $name() { if all() { $judge($image); } })+ };
+}
+
+tables!(exact: deleted "myisam-deleted", truncated "myisam-truncated", keys "myisam-keys", others "myisam-others");
+tables!(nearly: taken7 "myisam-taken7", taken40 "myisam-taken40");
 
 #[test]
 fn taken15() {
-    exact("myisam-taken15");
+    nearly("myisam-taken15");
 }
 
 /// Of a table all of whose indirect blocks are destroyed, its content alone gives 95% of the rows back.
 #[test]
 fn without_pointers() {
     for name in ["myisam-unled", "myisam-unled2"].into_iter().filter(|_| all()) {
-        for outcome in recovered(name, &[]) {
+        for outcome in recovered(name) {
             assert!(outcome.wrong.is_empty() && outcome.twice == 0, "{outcome}");
             assert!(outcome.back * 100 >= outcome.rows * 95, "{outcome}");
         }
     }
+}
+
+/// What a program says, which must succeed.
+fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+/// Under the names that the user remembers: myisamchk's own looks at the lost table, a reader that maps it, and a repair that takes hardly longer
+/// than that of an ordinary file.
+#[test]
+fn readers() {
+    if !all() {
+        return;
+    }
+    let case = Case::new("myisam-deleted");
+    let hints = ["--hint", "path=/mysql/mail/messages.MYD,size=151000000", "--hint", "path=/mysql/mail/messages.MYI"];
+    let mounted = Mounted::new(&case, &hints);
+    let stem = mounted.point.path().join("by-path").join(FOLDER).join("messages").to_str().expect("a path").to_owned();
+    let described = said("myisamchk", &["-d", &stem]);
+    assert!(described.split_whitespace().collect::<Vec<_>>().windows(2).any(|words| words == ["records:", "900000"]), "{described}");
+    said("myisamchk", &["-cT", &stem]);
+    for life in truth::lost(&case.image) {
+        let path = format!("{}/by-path{}", mounted.point.path().display(), life.path);
+        let mapped = "import hashlib, mmap, sys; file = open(sys.argv[1], 'rb'); \
+                      print(hashlib.sha256(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).hexdigest())";
+        assert_eq!(said("python3", &["-c", mapped, &path]).trim(), life.sha256(), "{}", life.path);
+    }
+
+    let folder = tempfile::tempdir_in(common::folder()).expect("a folder");
+    let (ordinary, lost) = (folder.path().join("messages.MYD"), format!("{stem}.MYD"));
+    fs::copy(&lost, &ordinary).expect("a copy");
+    let repair = root().join("scripts/repair-myisam");
+    let mut least = [f64::MAX; 2];
+    for round in 0..4 {
+        for (which, myd) in [lost.as_str(), ordinary.to_str().expect("a path")].into_iter().enumerate() {
+            let datadir = folder.path().join("data");
+            fs::create_dir(&datadir).expect("a datadir");
+            remains(&case, &datadir);
+            let place = [mounted.point.path().to_str().expect("a path"), "mail/messages", datadir.to_str().expect("a path")];
+            let options = ["--myd", myd, "--myi", &format!("{stem}.MYI")];
+            let missing = ["--missing-rows"];
+            let began = Instant::now();
+            let more: &[&str] = if round == 0 { &missing } else { &[] };
+            let words = said(repair.to_str().expect("a path"), &[&place[..], &options[..], more].concat());
+            if round == 0 {
+                // Every 400th was deleted by its owner, and is told like any other.
+                assert!(words.contains("2,255 values of id are missing, in 2,255 ranges"), "{words}");
+            } else {
+                least[which] = least[which].min(began.elapsed().as_secs_f64());
+            }
+            fs::remove_dir_all(&datadir).expect("it was there");
+        }
+    }
+    let ratio = least[0] / least[1];
+    println!("repair over the mount {:.2} s, of an ordinary file {:.2} s: {ratio:.2} times", least[0], least[1]);
+    assert!(ratio <= 1.15, "{least:?}");
 }
