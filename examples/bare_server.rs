@@ -1,6 +1,7 @@
 //! The yardstick for reading through a mount: a server that does nothing but answer each read of one file with a slice of a memory map.
 //!
-//! `bare_server FILE MOUNTPOINT` shows FILE as `MOUNTPOINT/file` until it is unmounted. Threads, time-to-live, capabilities and flags
+//! `bare_server FILE MOUNTPOINT [announce]` shows FILE as `MOUNTPOINT/file` until it is unmounted; with `announce`, for a FILE that is cold on
+//! a disk, each long request is told to the system before it is answered, without which a map reads one page at a time. Threads, time-to-live, capabilities and flags
 //! are those of `undelfs mount`, so that what is left of a difference is what undelfs spends on finding the bytes.
 
 use fuser::{
@@ -15,11 +16,14 @@ use std::time::{Duration, SystemTime};
 use undelfs::sys::Map;
 
 const FILE: INodeNo = INodeNo(2);
+/// What is worth announcing: more than two pages.
+const LONG: usize = 8 << 10;
 const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
 struct Bare {
     map: Map,
     size: u64,
+    announces: bool,
 }
 
 impl Bare {
@@ -81,10 +85,11 @@ impl Filesystem for Bare {
         reply: ReplyData,
     ) {
         let len = u64::from(size).min(self.size.saturating_sub(offset));
-        match usize::try_from(offset).ok().zip(usize::try_from(len).ok()).and_then(|(offset, len)| self.map.slice(offset, len)) {
-            Some(slice) => reply.data(slice),
-            None => reply.data(&[]),
+        let (Ok(offset), Ok(len)) = (usize::try_from(offset), usize::try_from(len)) else { return reply.data(&[]) };
+        if self.announces && len >= LONG {
+            self.map.will_need(offset, len);
         }
+        reply.data(self.map.slice(offset, len).unwrap_or_default());
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
@@ -94,13 +99,17 @@ impl Filesystem for Bare {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
-    let [file, point] = &args[..] else { return Err("usage: bare_server FILE MOUNTPOINT".into()) };
+    let (file, point, announces) = match &args[..] {
+        [file, point] => (file, point, false),
+        [file, point, word] if word == "announce" => (file, point, true),
+        _ => return Err("usage: bare_server FILE MOUNTPOINT [announce]".into()),
+    };
     let file = File::open(file)?;
     let size = file.metadata()?.len();
     let map = Map::new(&file, usize::try_from(size)?)?;
     let mut config = Config::default();
     config.mount_options = vec![MountOption::RO, MountOption::NoAtime, MountOption::FSName("bare_server".into())];
     config.n_threads = Some(thread::available_parallelism().map_or(2, usize::from).clamp(2, 4));
-    fuser::mount(Bare { map, size }, point, &config)?;
+    fuser::mount(Bare { map, size, announces }, point, &config)?;
     Ok(())
 }

@@ -56,3 +56,19 @@ fn what_fits_several_is_said() {
     assert!(recovery.remarks()[0].contains("several chains fit it equally well"), "{:?}", recovery.remarks());
     assert!(recovery.files().iter().all(|file| file.paths.is_empty()));
 }
+
+/// Rows and keys of a table, of sizes that the user remembers roughly, and in any order: what their content is tells which is which.
+#[test]
+fn content_tells_rows_from_keys() {
+    let (truth, _) = truth::read(&image("myisam-deleted", &[]));
+    for order in [[".MYD", ".MYI"], [".MYI", ".MYD"]] {
+        let hints = order.map(|ext| hint(&format!("/mysql/mail/messages{ext}"), (ext == ".MYD").then_some(151_000_000)));
+        let recovery = with("myisam-deleted", &hints);
+        assert_eq!(recovery.remarks(), [""; 0]);
+        for life in &truth.lost {
+            let file = recovery.files().iter().find(|file| file.paths == [life.path.as_bytes()]).expect("it is named");
+            let blocks = |size: u64| size.div_ceil(truth.block_size);
+            assert_eq!((blocks(file.size), file.tally.missing()), (blocks(life.size), 0), "{}", life.path);
+        }
+    }
+}

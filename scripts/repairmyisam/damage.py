@@ -11,15 +11,21 @@ import errno
 import os
 import struct
 
+from .unpack import Decoder
+
 # MI_MIN_BLOCK_LENGTH, and the longest block that a deleted one can be (MI_MAX_BLOCK_LENGTH).
 MIN_BLOCK = 20
 MAX_BLOCK = (1 << 24) - 4
 # From this length on the headers with 3-byte lengths are used.
 LONG = 65520
 # How many bytes are looked at together to find where rows begin: first few, then more, because rows may be long.
-WINDOWS = (1 << 14, 1 << 17, 1 << 20)
+WINDOWS = (1 << 12, 1 << 14, 1 << 17, 1 << 20)
 # Rows one after another at a place where they may begin, so that they do. Fewer, with no other bytes left to ask, are not believed.
 SURE, FEW = 8, 2
+# Packed rows that are unpacked to see what counts in them.
+SAMPLE = 24
+# Ways in which they may end that are tried, before it is given up to find them.
+TRIES = 256
 
 
 def missing(descriptor, size):
@@ -40,8 +46,22 @@ def missing(descriptor, size):
     return ranges
 
 
+def counting(rows):
+    """Columns whose numbers rise from row to row, and by how much at most they may between two."""
+    found = {}
+    for column in range(len(rows[0]) if len(rows) >= SURE else 0):
+        numbers = [row[column] for row in rows]
+        steps = [b - a for a, b in zip(numbers, numbers[1:]) if None not in (a, b)]
+        if len(steps) == len(numbers) - 1 and min(steps) > 0 and max(steps) <= 1 << 16:
+            found[column] = 16 * max(steps)
+    return found
+
+
 class Dynamic:
     """Row blocks, aligned to 4 bytes."""
+
+    # What looks like a row block is one, as often as matters.
+    sure = None
 
     align = 4
     heads = frozenset(range(14))
@@ -97,7 +117,8 @@ class Packed:
     align = 1
     heads = frozenset(range(256))
 
-    def __init__(self, head, blobs):
+    def __init__(self, head, columns, blobs):
+        self.decoder = Decoder(head, columns)
         self.version = head[3]
         self.first, self.shortest, self.longest = struct.unpack_from("<III", head, 4)
         self.blobs = blobs
@@ -121,6 +142,57 @@ class Packed:
         if self.blobs:
             end = self.number(data, end)[1]
         return end - at + row
+
+    def row(self, data, at):
+        """The numbers in a row (see Decoder.row), None where it is none: its codes end elsewhere than the row, or its blobs do."""
+        if not 0 < (self.length(data, at) or 0) <= len(data) - at:
+            return None
+        row, end = self.number(data, at)
+        blobs, end = self.number(data, end) if self.blobs else (0, end)
+        return self.decoder.row(data[end:end + row], blobs)
+
+    def sure(self, data, found, heads):
+        """Where the first of the rows in `data` begins that is one for sure. None where none is.
+
+        A byte that happens to be the distance to a row looks like the head of one more, and its codes may even end where they should. So
+        rows are taken from the back: a place that leads to a row that is known is one itself if it can be unpacked, and counts as the rows
+        behind it do, and no other such place leads there. The foremost of rows in which nothing counts is left out.
+        """
+        known, numbers = self.last_rows(data, found, heads)
+        if len(numbers) < FEW:
+            return None
+        counters = counting(numbers)
+        leading = {}
+        for place in found:
+            if place < known:
+                leading.setdefault(place + (self.length(data, place) or 0), []).append(place)
+        while True:
+            rows = [(place, new) for place in leading.get(known, ()) if (new := self.row(data, place)) is not None]
+            rows = [(place, new) for place, new in rows if all(0 < numbers[0][column] - (new[column] or 0) <= step
+                                                               for column, step in counters.items())]
+            if len(rows) != 1:
+                break
+            known, numbers = rows[0][0], [rows[0][1]]
+        return known if counters else known + self.length(data, known)
+
+    def last_rows(self, data, found, heads):
+        """The last rows of a chain, which can be unpacked: where they begin, and their numbers. However they begin, chains run together
+        within a few rows; those that end elsewhere are few."""
+        tried = set()
+        for _, at, last in heads:
+            if last in tried:
+                continue
+            tried.add(last)
+            path = [at]
+            while len(path) < 3 * SAMPLE and (total := self.length(data, path[-1])) and path[-1] + total in found:
+                path.append(path[-1] + total)
+            known, numbers = path.pop(), []
+            while path and len(numbers) <= SAMPLE and (new := self.row(data, path[-1])) is not None:
+                known = path.pop()
+                numbers.insert(0, new)
+            if len(numbers) >= FEW or len(tried) >= TRIES:
+                break
+        return known, numbers
 
     @staticmethod
     def erase(start, end):
@@ -157,10 +229,13 @@ def begin(format, descriptor, start, end):
         data = os.pread(descriptor, min(window, end - start), start)
         # No chain of rows reaches beyond zeros at the end of the file.
         found = chains(format, data.rstrip(b"\0"), start)
-        if found:
-            at, (count, _) = max(found.items(), key=lambda item: (item[1][0], -item[0]))
-            if count >= (SURE if len(data) < end - start else FEW):
-                return start + at
+        enough = SURE if len(data) < end - start else FEW
+        heads = sorted((-count, at, last) for at, (count, last) in found.items() if count >= enough)
+        if heads and format.sure is None:
+            return start + heads[0][1]
+        at = format.sure(data, found, heads) if heads else None
+        if at is not None:
+            return start + at
         if len(data) == end - start:
             return None
     return None
@@ -171,7 +246,7 @@ def cut(format, descriptor, start, end, known):
 
     `known` says that a row begins at `start`.
     """
-    window = WINDOWS[-1] if known and end - start <= WINDOWS[-1] else WINDOWS[1]
+    window = WINDOWS[-1] if known and end - start <= WINDOWS[-1] else WINDOWS[-2]
     base = max(start, end - window)
     data = os.pread(descriptor, end - base, base)
     if not known or base > start:
@@ -220,24 +295,24 @@ def joined(ranges):
     return whole
 
 
-def patches(descriptor, size, header):
-    """What stands in for bytes of the lost file, [(offset, bytes)], and the missing ranges."""
-    ranges = missing(descriptor, size)
+def patches(descriptor, size, header, ranges):
+    """What stands in for bytes of the lost file, [(offset, bytes)], of which `ranges` are missing. Raises ValueError where `header` is another
+    table's."""
     if not ranges:
-        return [], []
+        return []
     head = os.pread(descriptor, 32, 0)
     if head[:3] == b"\xfe\xfe\x08":
-        format = Packed(head, header.blobs > 0)
+        format = Packed(os.pread(descriptor, int.from_bytes(head[4:8], "little"), 0), header.columns(), header.blobs > 0)
         erased = joined(in_records(format, descriptor, size, ranges, format.first))
         # Missing bytes are zeros as it is: only what stands beside them is to go.
-        return [patch for start, end in outside(erased, ranges) for patch in format.erase(start, end)], ranges
+        return [patch for start, end in outside(erased, ranges) for patch in format.erase(start, end)]
     if header.dynamic:
         erased = joined(in_records(Dynamic, descriptor, size, ranges, 0))
-        return [patch for start, end in erased for patch in Dynamic.erase(start, end)], ranges
+        return [patch for start, end in erased for patch in Dynamic.erase(start, end)]
     # A deleted row begins with 0. One that begins within a missing range does so anyway.
     length = header.row_length
     cuts = sorted({start - start % length for start, _ in ranges if start % length})
-    return [(at, b"\0") for at in cuts if at < size], ranges
+    return [(at, b"\0") for at in cuts if at < size]
 
 
 def outside(ranges, holes):

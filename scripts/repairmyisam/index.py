@@ -4,6 +4,7 @@ import struct
 
 MAGIC = b"\xfe\xfe\x07\x01"
 PACKED_MAGIC = b"\xfe\xfe\x08"
+PACKED_HEAD = 32
 # include/my_base.h
 HA_OPTION_PACK_RECORD = 1
 HA_OPTION_READ_ONLY_DATA = 2
@@ -28,10 +29,12 @@ class Header:
             raise ValueError("its fields contradict each other")
         key_start, = struct.unpack_from(">Q", head, base)
         self.row_length, = struct.unpack_from(">I", head, base + 48)
+        self.fields, = struct.unpack_from(">I", head, base + 64)
         self.blobs, = struct.unpack_from(">H", head, base + 78)
         self.records, = struct.unpack_from(">Q", head, 28)
         self.data_length, = struct.unpack_from(">Q", head, 68)
         self.auto_increment, = struct.unpack_from(">Q", head, 92)
+        self.length = length
         if not length <= key_start <= min(len(head), MAX_HEAD) or not self.row_length:
             raise ValueError("its fields contradict each other")
         self.bytes = bytearray(head[:key_start])
@@ -43,6 +46,13 @@ class Header:
     @property
     def packed(self):
         return bool(self.options & HA_OPTION_COMPRESS_RECORD)
+
+    def columns(self):
+        """Bytes that each column has in a row: mi_recinfo_read, 7 bytes a column, the last of the definitions."""
+        start = self.length - 7 * self.fields
+        if start < 0:
+            raise ValueError("its fields contradict each other")
+        return [struct.unpack_from(">H", self.bytes, start + 7 * number + 2)[0] for number in range(self.fields)]
 
     def mark_packed(self):
         """As myisampack's save_state: a definition that knows nothing of the compression of its rows learns of it."""

@@ -8,7 +8,7 @@ from .server import Client, decoded, quoted
 from .sources import PARTITION
 from .system import Failure, Refusal
 
-EXTENSIONS = (".MYD", ".MYI", ".par", ".frm")
+EXTENSIONS = (".MYD", ".MYI", ".par", ".frm", ".sdi")
 
 
 class Datadir:
@@ -50,9 +50,13 @@ class Datadir:
         if not os.path.isdir(home):
             os.mkdir(home)
             system.give(home, owner, 0o700)
+        if table.sdi and os.path.exists(os.path.join(folder, table.name + ".frm")):
+            # Made for the private server.
+            os.unlink(os.path.join(folder, table.name + ".frm"))
         for name in os.listdir(folder):
             system.give(os.path.join(folder, name), owner, 0o660)
-        known = self.client and os.path.exists(os.path.join(home, table.name + ".frm"))
+        definition = os.path.basename(table.sdi) if table.sdi else table.name + ".frm"
+        known = self.client and os.path.exists(os.path.join(home, definition))
         move = lambda: self.move(table, folder, home)
         if not self.client:
             move()
@@ -67,7 +71,8 @@ class Datadir:
         try:
             self.client.ask(f"SELECT 1 FROM {name} LIMIT 1")
         except Failure as error:
-            raise Failure(f"{table} is in {home}, but the server does not open it: {error}; `CHECK TABLE {name}` says more") from None
+            unknown = "; where MySQL's dictionary does not know it any more, `IMPORT TABLE FROM` its .sdi" if table.sdi else ""
+            raise Failure(f"{table} is in {home}, but the server does not open it: {error}; `CHECK TABLE {name}` says more{unknown}") from None
 
     def opens(self, name):
         """Whether the server can open what is there: files of which one is missing cannot be locked."""

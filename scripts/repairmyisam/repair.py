@@ -51,14 +51,23 @@ class Repair:
         known = next((header for header in old if header), None)
         if self.args.create:
             known = self.created() if not all(old) or not self.table.frm else known
+        if self.table.sdi:
+            self.copy_dictionary(all(old))
         if self.table.frm and not os.path.exists(self.file(self.table.name, ".frm")):
             self.copy_definition()
-        elif not self.table.frm and not self.args.create:
+        elif not (self.table.frm or self.table.sdi or self.args.create):
             raise Refusal(f"{self.table}: its definition ({self.table.name}.frm) is neither lost nor in the datadir: give --frm FILE, "
                           "or --create FILE.sql with its CREATE TABLE")
         if not known:
             known = self.from_frm()
         return [self.fitting(part, header or Header(bytes(known.bytes))) for part, header in zip(self.table.parts, old)]
+
+    def copy_dictionary(self, whole):
+        """MySQL's definition of the table, from which no .MYI can be made. `whole` says that none has to."""
+        name = os.path.basename(self.table.sdi)
+        if not whole and not self.args.create:
+            raise Refusal(f"{self.table}: a .MYI cannot be made from {name}: give --create FILE.sql with the CREATE TABLE")
+        shutil.copyfile(self.table.sdi, self.file(name, ""))
 
     def copy_definition(self):
         for ext, source in ((".frm", self.table.frm), (".par", self.table.par)):
@@ -76,6 +85,9 @@ class Repair:
             self.say(f"{part.stem}.MYI cannot be used ({error}): making its head anew")
             return None
         if header.packed and not self.is_packed(part):
+            if not self.begins(part):
+                raise Failure(f"{part.myd}: its first block is missing, and with it what its compressed rows are unpacked by: if a copy "
+                              "of its first bytes is anywhere, give the whole by --myd")
             self.say(f"{part.stem}.MYI speaks of a compressed table, which the rows are not: making its head anew")
             return None
         return header
@@ -86,6 +98,12 @@ class Repair:
                 return rows.read(3) == index.PACKED_MAGIC
         except OSError as error:
             raise Failure(f"{part.myd} cannot be read ({error.strerror}): mount without --missing error, or give a copy by --myd") from None
+
+    @staticmethod
+    def begins(part):
+        """Whether the first bytes are there."""
+        with open(part.myd, "rb") as rows:
+            return any(rows.read(index.PACKED_HEAD))
 
     def fitting(self, part, header):
         if self.is_packed(part) and not header.packed:
@@ -145,8 +163,11 @@ class Repair:
         descriptor = os.open(part.myd, os.O_RDONLY)
         try:
             length = os.fstat(descriptor).st_size
-            patches, missing = damage.patches(descriptor, length, header)
+            missing = damage.missing(descriptor, length)
             self.check_mount(part, missing)
+            patches = damage.patches(descriptor, length, header, missing)
+        except ValueError as error:
+            raise Failure(f"{part.myd}: {error}: give the right --frm, or the table's old .MYI by --myi") from None
         finally:
             os.close(descriptor)
         there = length - sum(end - start for start, end in missing)
@@ -159,8 +180,8 @@ class Repair:
         lost = f", of which {size(length - there)} in {len(missing)} ranges are missing" if missing else ""
         self.say(f"{self.table.database}/{part.stem}: {size(length)} of rows{lost}")
         if missing and header.packed:
-            self.say(f"{part.stem}: a compressed row begins with nothing but its length, so beside missing ranges a row or two in 10,000 "
-                     "may be lost without need, or be wrong")
+            self.say(f"{part.stem}: a compressed row begins with nothing but its length, so beside each missing range a row may be left out "
+                     "without need")
         status = None
         for how in ("-r", "-o"):
             with open(myi, "wb") as file:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import re
 
 from .system import Refusal
 
@@ -21,12 +22,14 @@ class Part:
 class Table:
     """The files of a lost table."""
 
-    def __init__(self, database, name, parts, frm, par=None):
+    def __init__(self, database, name, parts, frm, par=None, sdi=None):
         self.database = database
         self.name = name
         self.parts = parts
         self.frm = frm
         self.par = par
+        # MySQL's definition since 8.0; a definition of MariaDB's comes first.
+        self.sdi = None if frm else sdi
 
     def __str__(self):
         return f"{self.database}/{self.name}"
@@ -95,4 +98,11 @@ def table(folder, home, database, name):
             raise Refusal(f"{database}/{stem}: {folder} has no rows of it, only {stem}.MYI: give --myd FILE with the .MYD, wherever it is")
         parts.append(Part(stem, myd, existing(*(os.path.join(place, stem + ".MYI") for place in (folder, home)))))
     beside = lambda ext: existing(os.path.join(folder, name + ext), os.path.join(home, name + ext))
-    return Table(database, name, parts, beside(".frm"), beside(".par"))
+    return Table(database, name, parts, beside(".frm"), beside(".par"), definition(name, folder, home))
+
+
+def definition(name, *places):
+    """A table's file of MySQL's dictionary: NAME_NUMBER.sdi."""
+    found = (os.path.join(place, file) for place in places if os.path.isdir(place) for file in sorted(os.listdir(place))
+             if re.fullmatch(re.escape(name) + r"_[0-9]+\.sdi", file))
+    return existing(*found)

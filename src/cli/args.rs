@@ -120,6 +120,9 @@ pub struct RecoveryArgs {
     /// Whether to look through free space for files whose inode is gone; without it, only files that the journal remembers are found
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_default_value = true, help_heading = "Recovery options")]
     pub scan: Scan,
+    /// Do not use what the content of files proves to place blocks that no pointer names
+    #[arg(long, help_heading = "Recovery options")]
+    pub no_content: bool,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]

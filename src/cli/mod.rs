@@ -107,6 +107,7 @@ fn open_options(args: &ImageArgs, global: &Global) -> Result<OpenOptions> {
         scan: args.recovery.scan != Scan::No,
         catalog: place(args),
         hints: args.recovery.hint.clone(),
+        content: !args.recovery.no_content,
     })
 }
 

@@ -198,6 +198,10 @@ impl Order for Pages {
     fn fork(&self) -> Box<dyn Order> {
         Box::new(self.clone())
     }
+
+    fn resume_at(&self, offset: u64, _: usize) -> Box<dyn Order> {
+        Box::new(Pages { space: self.space, position: offset, page: vec![] })
+    }
 }
 
 #[cfg(test)]

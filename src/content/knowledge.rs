@@ -8,6 +8,7 @@ use super::myisam::header::{Header, RowFormat};
 use super::myisam::packed;
 use super::myisam::row_block::{Role, RowBlock};
 use super::records::{MIN_SYNC, Phases, Records, Walker};
+use super::stretch::{self, Stretch};
 use super::{Kind, Verdict, innodb, sqlite};
 
 /// A place in a file that was followed up to there: what must come next.
@@ -48,8 +49,74 @@ pub trait Order: Send {
     fn rank(&self, _block: &[u8]) -> Option<u64> {
         None
     }
+    /// The same for bytes of one or several blocks in a row in which the first record begins at byte `head`.
+    fn rank_from(&self, bytes: &[u8], _head: usize) -> Option<u64> {
+        self.rank(bytes)
+    }
+    /// Byte of the next block at which a record begins; `None` where that is not known, or depends on that block.
+    fn boundary(&self) -> Option<u64> {
+        None
+    }
+    /// The ranks of the records in `bytes` of which the first begins at byte `head`, each with the record's byte.
+    fn ranks(&self, _bytes: &[u8], _head: usize) -> Vec<(u64, usize)> {
+        vec![]
+    }
+    /// The rank that the last rows had, in the same measure.
+    fn reached(&self) -> Option<u64> {
+        None
+    }
+    /// Whether a column that counts goes on in `next`; `None` where there is none, or `next` has too few rows to tell.
+    fn counts_on(&self, _next: &[u8]) -> Option<bool> {
+        None
+    }
     /// A copy, to try one way among several.
     fn fork(&self) -> Box<dyn Order>;
+    /// What was learnt of the file, at another place: the next block is that at `offset`, and a record begins at its byte `head`.
+    fn resume_at(&self, offset: u64, head: usize) -> Box<dyn Order>;
+}
+
+/// How records that tile a file are told apart in free space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tiling {
+    /// Row blocks of a dynamic table.
+    Dynamic(RowBlocks),
+    /// Rows of a compressed table.
+    Packed(packed::Rows),
+}
+
+impl Tiling {
+    /// That of a kind of file; `None` where no records tile it, or nothing tells how long they are.
+    pub fn of(kind: Kind, facts: Facts<'_>) -> Option<Tiling> {
+        match kind {
+            Kind::MyisamDynamic => Some(Tiling::Dynamic(RowBlocks::ANY)),
+            Kind::MyisamPacked => packed_rows(facts).map(Tiling::Packed),
+            _ => None,
+        }
+    }
+
+    /// Byte of the file at which the first record begins.
+    pub fn start(&self) -> u64 {
+        match self {
+            Tiling::Dynamic(_) => 0,
+            Tiling::Packed(rows) => rows.header.length.into(),
+        }
+    }
+
+    /// The blocks of `bytes` that hold such records, see [`stretch::stretches`].
+    pub fn stretches(&self, bytes: &[u8], block_size: usize) -> Vec<Stretch> {
+        match self {
+            Tiling::Dynamic(rows) => stretch::stretches(rows, bytes, block_size),
+            Tiling::Packed(rows) => stretch::stretches(rows, bytes, block_size),
+        }
+    }
+
+    /// Bytes of `bytes`, in which a record begins at `head`, at which records begin.
+    pub fn heads(&self, bytes: &[u8], head: usize) -> Vec<usize> {
+        match self {
+            Tiling::Dynamic(rows) => stretch::heads(rows, bytes, head),
+            Tiling::Packed(rows) => stretch::heads(rows, bytes, head),
+        }
+    }
 }
 
 /// What is known of a file beyond the bytes of the block in question.
@@ -195,18 +262,23 @@ impl Table {
     fn new(walker: Option<Walker<RowBlocks>>, max: RowBlocks) -> Self {
         Table { walker, position: 0, counter: Counter::default(), max }
     }
+
+    /// Where rows begin in `next`, and what that says of it.
+    fn phase(&self, next: &[u8]) -> (Option<usize>, Verdict) {
+        match &self.walker {
+            Some(walker) => match walker.fits(next) {
+                Verdict::Contradicted => (None, Verdict::Contradicted),
+                verdict => (walker.boundary().and_then(|at| usize::try_from(at).ok()).or_else(|| best_phase(&self.max, next)), verdict),
+            },
+            None => (best_phase(&self.max, next), Verdict::POSSIBLE),
+        }
+    }
 }
 
 impl Order for Table {
     fn fits(&self, next: &[u8]) -> Verdict {
-        let phase = match &self.walker {
-            Some(walker) => match walker.fits(next) {
-                Verdict::Contradicted => return Verdict::Contradicted,
-                verdict => (walker.boundary().and_then(|at| usize::try_from(at).ok()).or_else(|| best_phase(&self.max, next)), verdict),
-            },
-            None => (best_phase(&self.max, next), Verdict::POSSIBLE),
-        };
-        let (Some(at), verdict) = phase else { return phase.1 };
+        let (at, verdict) = self.phase(next);
+        let Some(at) = at else { return verdict };
         verdict.and(self.counter.fits(whole_rows(next, at).into_iter()))
     }
 
@@ -241,11 +313,37 @@ impl Order for Table {
     }
 
     fn rank(&self, block: &[u8]) -> Option<u64> {
-        self.counter.first(whole_rows(block, best_phase(&self.max, block)?).into_iter())
+        self.rank_from(block, best_phase(&self.max, block)?)
+    }
+
+    fn rank_from(&self, bytes: &[u8], head: usize) -> Option<u64> {
+        self.counter.first(whole_rows(bytes, head).into_iter())
+    }
+
+    fn boundary(&self) -> Option<u64> {
+        self.walker.as_ref()?.boundary()
+    }
+
+    fn ranks(&self, bytes: &[u8], head: usize) -> Vec<(u64, usize)> {
+        let rows = row_blocks(bytes, head).into_iter().filter(|(_, row)| row.role == Role::Whole);
+        rows.filter_map(|(at, row)| Some((self.counter.value(bytes.get(at + usize::from(row.header)..)?)?, at))).collect()
+    }
+
+    fn reached(&self) -> Option<u64> {
+        self.counter.reached()
+    }
+
+    fn counts_on(&self, next: &[u8]) -> Option<bool> {
+        self.counter.goes_on(whole_rows(next, self.phase(next).0?).into_iter())
     }
 
     fn fork(&self) -> Box<dyn Order> {
         Box::new(self.clone())
+    }
+
+    fn resume_at(&self, offset: u64, head: usize) -> Box<dyn Order> {
+        let walker = Some(Walker::new(self.max, offset, head as u64));
+        Box::new(Table { walker, position: offset, counter: self.counter.anew(), max: self.max })
     }
 }
 
@@ -287,6 +385,15 @@ impl<R: Records + Clone + Send + 'static> Order for Tiles<R> {
     fn fork(&self) -> Box<dyn Order> {
         Box::new(self.clone())
     }
+
+    fn boundary(&self) -> Option<u64> {
+        self.walker.as_ref()?.boundary()
+    }
+
+    fn resume_at(&self, offset: u64, head: usize) -> Box<dyn Order> {
+        let walker = Some(Walker::new(self.records.clone(), offset, head as u64));
+        Box::new(Tiles { walker, position: offset, records: self.records.clone() })
+    }
 }
 
 /// A fixed table: the places of its rows, and a column that counts.
@@ -321,8 +428,25 @@ impl Order for FixedTable {
         self.rows.skip(bytes);
     }
 
+    fn rank(&self, block: &[u8]) -> Option<u64> {
+        self.counter.first(self.whole_rows(block))
+    }
+
+    fn reached(&self) -> Option<u64> {
+        self.counter.reached()
+    }
+
+    fn counts_on(&self, next: &[u8]) -> Option<bool> {
+        self.counter.goes_on(self.whole_rows(next))
+    }
+
     fn fork(&self) -> Box<dyn Order> {
         Box::new(self.clone())
+    }
+
+    /// Where rows begin follows from the offset.
+    fn resume_at(&self, offset: u64, _: usize) -> Box<dyn Order> {
+        Box::new(FixedTable { rows: self.rows.at(offset), counter: self.counter.anew() })
     }
 }
 

@@ -5,6 +5,7 @@
 //!   weighs which block can be the next.
 //! * [`order`] is the same for every format that ties its blocks together, InnoDB's pages too; [`absolute`] and [`check`] are
 //!   for single blocks.
+//! * [`Tiling`] finds such records in free space, as [`Stretch`]es of blocks.
 //! * [`Verdict`] is the common measure: contradicted, or how many other blocks would fit as well.
 //!
 //! Pure functions of bytes: no I/O, no logging, nothing that panics. They know no image, no block numbers and no pointers.
@@ -17,11 +18,13 @@ mod length;
 pub mod myisam;
 pub mod records;
 pub mod sqlite;
+mod stretch;
 mod text;
 mod verdict;
 
 pub use identify::{Kind, identify};
-pub use knowledge::{Facts, Order, Placement, absolute, check, order, order_anywhere};
+pub use knowledge::{Facts, Order, Placement, Tiling, absolute, check, order, order_anywhere};
 pub use length::{end, length};
 pub use records::Walker;
+pub use stretch::Stretch;
 pub use verdict::Verdict;

@@ -130,11 +130,21 @@ impl Journal {
         self.accounted_from.is_some_and(|from| moment >= from)
     }
 
-    /// Whether of at least half of the transactions after `moment` something survives.
-    pub fn keeps_most_since(&self, moment: Moment) -> bool {
+    /// How many of the transactions after `moment` are gone without a trace, at most; `None` if the journal does not tell when it was.
+    pub fn missing_since(&self, moment: Moment) -> Option<u64> {
         let kept = (self.transactions.len() - self.transactions.partition_point(|t| t.moment <= moment)) as u64;
         let newest = self.transactions.last().map_or(0, |newest| newest.moment.0);
-        self.accounts_since(moment) || moment > Moment::PAST && kept * 2 >= newest.saturating_sub(moment.0)
+        match self.accounts_since(moment) {
+            true => Some(0),
+            false => (moment > Moment::PAST).then(|| newest.saturating_sub(moment.0).saturating_sub(kept)),
+        }
+    }
+
+    /// Whether something survives of every transaction after `from` up to `to`.
+    pub fn is_unbroken(&self, from: Moment, to: Moment) -> bool {
+        let until = |moment: Moment| self.transactions.partition_point(|t| t.moment <= moment) as u64;
+        let newest = self.transactions.last().map_or(Moment::PAST, |newest| newest.moment);
+        from > Moment::PAST && until(to) - until(from) >= to.min(newest).0.saturating_sub(from.0) || self.accounts_since(from)
     }
 
     /// Whether the old ext3 driver wrote it: its jbd left the time of commits zero.

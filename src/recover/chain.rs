@@ -2,7 +2,7 @@
 
 use super::fate::Fate;
 use super::file::{LostFile, Mapping, Pointer};
-use super::placed::Placed;
+use super::placed::{Basis, Placed};
 use super::reuse::Reuse;
 use super::table::{Absent, HOLE, Table, UNCERTAIN};
 use crate::format::indirect;
@@ -42,10 +42,32 @@ pub trait Cache {
     fn put(&self, key: (u8, FileBlock), piece: Piece);
 }
 
+/// Where a file has a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spot {
+    /// Data, at this file block.
+    Data(FileBlock),
+    /// An indirect block of this level (1 for an IND) that maps the file blocks from this one on.
+    Indirect(u8, FileBlock),
+}
+
+impl Spot {
+    /// The first file block that it holds or maps.
+    pub fn first(self) -> FileBlock {
+        match self {
+            Spot::Data(at) | Spot::Indirect(_, at) => at,
+        }
+    }
+}
+
 /// Whether a block that one file claims was claimed by another later.
 pub trait Claims {
-    /// Asked of each block of the file, with its place where it is a data block.
-    fn lost_to_newer(&self, block: Block, at: Option<FileBlock>) -> bool;
+    /// Asked of each block of the file.
+    fn lost_to_newer(&self, block: Block, spot: Spot) -> bool;
+
+    /// Asked of each block that was in use after the loss: whether a later epoch of the same life had it in the same place, and not
+    /// somebody else.
+    fn was_kept(&self, block: Block, spot: Spot) -> bool;
 }
 
 /// What is known of the time since a loss that the journal does not cover.
@@ -104,13 +126,27 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         {
             return run(pointer.evidence, Place::Log { index: copy.index, escaped: copy.escaped }, "the data itself is in the journal");
         }
+        let basis = self.placed().and_then(|placed| placed.basis(at)).filter(|_| pointer.evidence == Evidence::Inferred);
         let doubtful = |groups: &[u64]| groups.binary_search(&self.fs.bit_of(pointer.block).0).is_ok();
-        match (self.fate(pointer.block, Some(at)), self.since) {
+        match (self.fate(pointer.block, Spot::Data(at)), self.since) {
+            (Fate::Stands | Fate::Likely, _) if let Some(basis) = basis.filter(|basis| basis.is_proof()) => {
+                run(Evidence::Inferred, Place::Home, basis.reason())
+            }
+            (Fate::Likely, Since::Likely(groups)) if doubtful(groups) && self.placed().is_some_and(|placed| placed.is_confirmed(at)) => {
+                run(
+                    Evidence::Inferred,
+                    Place::Home,
+                    "files came and went since that left no trace, but the rows in it continue those around",
+                )
+            }
             (Fate::Likely, Since::Likely(groups)) if doubtful(groups) => {
                 run(Evidence::Unknown, Place::Home, "nothing tells whether the block was used after the loss")
             }
+            (Fate::Stands | Fate::Likely, _) if span.written && at.0 < span.kept => {
+                run(Evidence::Inferred, Place::Home, "the file kept the block and was written to since: it may have been changed in place")
+            }
             (Fate::Stands | Fate::Likely, _) if pointer.evidence == Evidence::Inferred => {
-                run(Evidence::Inferred, Place::Home, "no pointer is left; placed between the blocks before and after it")
+                run(Evidence::Inferred, Place::Home, Basis::Allocation.reason())
             }
             (Fate::Stands, _) | (Fate::Likely, Since::Quiet) => run(pointer.evidence, Place::Home, ""),
             (Fate::Likely, Since::Likely(_)) => run(
@@ -236,6 +272,22 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             first += index * indirect::span(below, per);
         }
         None
+    }
+
+    /// The indirect block that maps the file blocks from `first` on, if it stands.
+    pub fn indirect_at(&self, level: u8, first: FileBlock) -> Option<Block> {
+        let Mapping::Indirect { pointers, .. } = &self.file.mapping else { return None };
+        let per = self.fs.pointers_per_block();
+        let (slot, top) = path_to(first, per)?;
+        let (mut base, mut pointer) = (indirect::first_file_block(slot, per), pointers[slot]?);
+        for above in (level + 1..=top).rev() {
+            let (span, table) = (indirect::span(above - 1, per), self.inner(above, Some(pointer), FileBlock(base), UNCERTAIN));
+            let index = (first.0 - base) / span;
+            pointer = (*table.entries.get(index as usize)?)?;
+            base += index * span;
+        }
+        let stands = matches!(self.fate(pointer.block, Spot::Indirect(level, first)), Fate::Stands | Fate::Likely);
+        (level <= top && base == first.0 && stands).then_some(pointer.block)
     }
 
     /// Every indirect block and every data block that the file's pointers name, in file order; a block that is met

@@ -46,7 +46,7 @@ impl Draft<'_> {
         &self.survey.pages[table.page]
     }
 
-    fn pages(&self) -> impl Iterator<Item = &Page> {
+    fn pages(&self) -> impl Iterator<Item = &Page> + Clone {
         self.chain.tables.iter().map(|table| self.page(table))
     }
 
@@ -115,34 +115,9 @@ impl Draft<'_> {
             pointers[slot] = Some(Pointer { block: *block, evidence: Evidence::Inferred, since: Moment::NOW });
         }
         let mapping = Mapping::Indirect { pointers, certain: false, placed: Some(Box::new(self.placed())) };
-        LostFile {
-            ino: None,
-            generation: None,
-            version: 0,
-            kind: Kind::File,
-            size: u64::MAX,
-            size_from: SizeFrom::Chain,
-            mode: 0o600,
-            links: 1,
-            uid: 0,
-            gid: 0,
-            atime: Time::default(),
-            mtime: Time::default(),
-            ctime: Time::default(),
-            deleted: None,
-            loss: Loss::Deleted,
-            span: self.span(),
-            mapping,
-            zeroed: vec![],
-            paths: vec![],
-            tally: Tally::default(),
-            number: None,
-            orphan: self.chain.top(self.survey).map(|page| Orphan {
-                top: page.block,
-                candidates: Arc::default(),
-                unfinished: self.survey.looked.goes_on(),
-            }),
-        }
+        let unfinished = self.survey.looked.goes_on();
+        let orphan = self.chain.top(self.survey).map(|page| Orphan { top: page.block, candidates: Arc::default(), unfinished });
+        LostFile { mapping, orphan, ..without_inode(self.span()) }
     }
 
     /// What no pointer of a table that is left leads to.
@@ -170,30 +145,74 @@ impl Draft<'_> {
 
     /// When it was lost: when the journal says that its indirect blocks were freed, else before everything that the journal tells.
     fn span(&self) -> Span {
-        let journal = self.fs.journal();
-        let revoked = self.pages().filter_map(|page| journal.revokes(page.block).last().copied());
-        let copied = self.pages().filter_map(|page| Some(journal.copies(page.block).last()?.moment));
-        let (first, last) = revoked.fold((None::<Moment>, None::<Moment>), |(first, last), at| {
-            (Some(first.map_or(at, |first| first.min(at))), Some(last.map_or(at, |last| last.max(at))))
-        });
-        let seen = copied.max().unwrap_or(Moment::PAST);
-        let freed = first.unwrap_or(Moment(seen.0 + 1));
-        let alive = Moment(freed.0.saturating_sub(1)).min(seen);
-        Span {
-            born: Moment::PAST,
-            first: Moment::PAST,
-            last: alive,
-            // Parts of it may have been cut off, and used again, before that.
-            covered: false,
-            freed,
-            freed_by: last.unwrap_or(freed).max(seen),
-            unlinked: freed,
-            made: None,
-            ended: None,
-            successor: None,
-            cut: u64::MAX,
-            blocks: u64::MAX,
-        }
+        span(self.fs, self.pages().map(|page| page.block))
+    }
+}
+
+/// When a file was lost that had these indirect blocks.
+fn span(fs: &Filesystem, indirect: impl Iterator<Item = Block> + Clone) -> Span {
+    let journal = fs.journal();
+    let revoked = indirect.clone().filter_map(|block| journal.revokes(block).last().copied());
+    let copied = indirect.filter_map(|block| Some(journal.copies(block).last()?.moment));
+    let (first, last) = revoked.fold((None::<Moment>, None::<Moment>), |(first, last), at| {
+        (Some(first.map_or(at, |first| first.min(at))), Some(last.map_or(at, |last| last.max(at))))
+    });
+    let seen = copied.max().unwrap_or(Moment::PAST);
+    let freed = first.unwrap_or(Moment(seen.0 + 1));
+    let alive = Moment(freed.0.saturating_sub(1)).min(seen);
+    Span {
+        born: Moment::PAST,
+        first: Moment::PAST,
+        last: alive,
+        // Parts of it may have been cut off, and used again, before that.
+        covered: false,
+        freed,
+        freed_by: last.unwrap_or(freed).max(seen),
+        unlinked: freed,
+        made: None,
+        ended: None,
+        successor: None,
+        cut: u64::MAX,
+        dated: false,
+        stayed: u64::MAX,
+        kept: 0,
+        kept_until: Moment::PAST,
+        written: false,
+        blocks: u64::MAX,
+    }
+}
+
+/// A lost file of which no indirect block is left, named by its first block.
+pub fn without_pointers(fs: &Filesystem, first: Block) -> LostFile {
+    let orphan = Some(Orphan { top: first, candidates: Arc::default(), unfinished: false });
+    LostFile { orphan, ..without_inode(span(fs, std::iter::empty())) }
+}
+
+/// A lost file of which no inode tells anything.
+fn without_inode(span: Span) -> LostFile {
+    LostFile {
+        ino: None,
+        generation: None,
+        version: 0,
+        kind: Kind::File,
+        size: u64::MAX,
+        size_from: SizeFrom::Chain,
+        mode: 0o600,
+        links: 1,
+        uid: 0,
+        gid: 0,
+        atime: Time::default(),
+        mtime: Time::default(),
+        ctime: Time::default(),
+        deleted: None,
+        loss: Loss::Deleted,
+        span,
+        mapping: Mapping::Indirect { pointers: Box::new([None; 15]), certain: false, placed: None },
+        zeroed: vec![],
+        paths: vec![],
+        tally: Tally::default(),
+        number: None,
+        orphan: None,
     }
 }
 

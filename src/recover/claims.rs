@@ -2,8 +2,8 @@
 //! the other's were free before. Counts on the way what of each file is there.
 
 use super::Progress;
-use super::chain::{Cache, Chain, Claims, Piece, Since};
-use super::file::{LostFile, Mapping, SizeFrom, Tally};
+use super::chain::{Cache, Chain, Claims, Piece, Since, Spot};
+use super::file::{LostFile, Mapping, SizeFrom, Tally, Zeroed};
 use super::reuse::Reuse;
 use super::stillness::Stillness;
 use super::table::Table;
@@ -29,20 +29,28 @@ pub struct Verdict {
 struct Taken<'a> {
     seen: &'a RoaringTreemap,
     /// Tells whether a later epoch of the same life has the block at the same place, and there it stands.
-    kept: &'a dyn Fn(Block, FileBlock) -> bool,
+    kept: &'a dyn Fn(Block, Spot) -> bool,
     lost: RefCell<RoaringTreemap>,
 }
 
 impl Claims for Taken<'_> {
-    fn lost_to_newer(&self, block: Block, at: Option<FileBlock>) -> bool {
+    fn lost_to_newer(&self, block: Block, spot: Spot) -> bool {
         if self.lost.borrow().contains(block.get()) {
             return true;
         }
-        let lost = self.seen.contains(block.get()) && !at.is_some_and(|at| (self.kept)(block, at));
+        let lost = self.seen.contains(block.get()) && !(self.kept)(block, spot);
         if lost {
             self.lost.borrow_mut().insert(block.get());
         }
         lost
+    }
+
+    fn was_kept(&self, block: Block, spot: Spot) -> bool {
+        let kept = (self.kept)(block, spot);
+        if !kept {
+            self.lost.borrow_mut().insert(block.get());
+        }
+        kept
     }
 }
 
@@ -114,8 +122,16 @@ pub fn settle(
         let file = &mut rest[0];
         let life = file.ino.map(|ino| (ino, file.generation));
         let later: &[usize] = life.and_then(|life| epochs.get(&life)).map_or(&[], Vec::as_slice);
-        let kept = |block: Block, at: FileBlock| {
-            later.iter().any(|epoch| {
+        let stayed = file.span.kept;
+        let kept = |block: Block, spot: Spot| {
+            let mut stayed = stayed;
+            // From the next epoch on, as long as no truncate took it: after that it is another's, be it in the same place.
+            let holders = later.iter().rev().take_while(|epoch| {
+                let held = spot.first().0 < stayed;
+                stayed = stayed.min(done[**epoch].span.kept);
+                held
+            });
+            holders.into_iter().any(|epoch| {
                 let (file, verdict): (&LostFile, &Verdict) = (&done[*epoch], &verdicts[*epoch]);
                 let cache = Latest::default();
                 let chain = Chain {
@@ -127,7 +143,10 @@ pub fn settle(
                     claims: &verdict.lost,
                     cache: &cache,
                 };
-                chain.run_at(at).is_some_and(|run| run.block == Some(block) && run.evidence.is_data())
+                match spot {
+                    Spot::Data(at) => chain.run_at(at).is_some_and(|run| run.block == Some(block) && run.evidence != Evidence::Overwritten),
+                    Spot::Indirect(level, first) => chain.indirect_at(level, first) == Some(block),
+                }
             })
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
@@ -183,6 +202,8 @@ fn settle_one(
     };
     let since = stillness.since(fs, file, &in_group);
     let (mut tally, mut doubted) = (Tally::default(), RoaringTreemap::new());
+    let stands = unzeroed(fs, &Chain { fs, reuse, file, zeros_are_holes, since: &since, claims: &taken, cache: &Latest::default() });
+    file.zeroed.iter_mut().zip(stands).for_each(|(part, stands)| part.stands = stands);
     {
         let cache = Latest::default();
         let chain = Chain { fs, reuse, file, zeros_are_holes, since: &since, claims: &taken, cache: &cache };
@@ -219,14 +240,26 @@ fn content(fs: &Filesystem, block: Block) -> u64 {
     (fs.block_size() - zeros).max(1)
 }
 
+/// For each part of a file that a truncate wrote zeros over, whether these never reached the disk: something else stands there, and nothing
+/// was written behind the cut since.
+fn unzeroed<C: Claims, K: Cache>(fs: &Filesystem, chain: &Chain<'_, C, K>) -> Vec<bool> {
+    let stands = |part: &Zeroed| {
+        let run = chain.run_at(FileBlock(part.offset / fs.block_size())).filter(|run| run.evidence.is_data() && run.place == Place::Home);
+        let bytes = run.filter(|_| !part.grown).and_then(|run| fs.read_home(run.block?).ok()).unwrap_or_default();
+        let within = (part.offset % fs.block_size()) as usize;
+        bytes.get(within..within + part.length as usize).is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0))
+    };
+    chain.file.zeroed.iter().map(stands).collect()
+}
+
 /// Adds a run's bytes, cut at the file's size and less what a truncate zeroed.
 fn add(tally: &mut Tally, file: &LostFile, run: &Run, block_size: u64) {
     let start = run.file_block.0.saturating_mul(block_size);
     let end = run.end().0.saturating_mul(block_size).min(file.size);
     let mut bytes = end.saturating_sub(start);
-    for (from, length) in file.zeroed.iter().filter(|_| run.evidence.is_data() && run.place == Place::Home) {
-        let zeroed = (from + length).min(end).saturating_sub(*from.max(&start));
-        tally.bytes[Evidence::Overwritten as usize] += zeroed;
+    for part in file.zeroed.iter().filter(|_| run.evidence.is_data() && run.place == Place::Home) {
+        let zeroed = (part.offset + part.length).min(end).saturating_sub(part.offset.max(start));
+        tally.bytes[if part.stands { Evidence::Inferred } else { Evidence::Overwritten } as usize] += zeroed;
         bytes -= zeroed;
     }
     tally.bytes[run.evidence as usize] += bytes;

@@ -1,8 +1,8 @@
 //! What became of a lost file's blocks since: decided block by block.
 
-use super::chain::{Cache, Chain, Claims};
+use super::chain::{Cache, Chain, Claims, Spot};
 use crate::format::indirect;
-use crate::units::{Block, FileBlock, Moment};
+use crate::units::{Block, Moment};
 
 /// What became of a block.
 pub(super) enum Fate {
@@ -15,7 +15,7 @@ pub(super) enum Fate {
 }
 
 impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
-    pub(super) fn fate(&self, block: Block, at: Option<FileBlock>) -> Fate {
+    pub(super) fn fate(&self, block: Block, spot: Spot) -> Fate {
         let (fs, span) = (self.fs, &self.file.span);
         if fs.geometry().is_metadata(block) {
             return Fate::Absurd;
@@ -26,10 +26,14 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         if self.reuse.was_metadata_since(fs, block, span.freed_by) && !self.is_untouched(block) {
             return Fate::Overwritten("held metadata since");
         }
-        if fs.is_allocated(block) && !self.is_held_by_successor(block, at) && !self.is_untouched(block) {
+        let held = fs.is_allocated(block);
+        if held && !self.is_held_by_successor(block, spot) && !self.is_untouched(block) {
             return Fate::Overwritten("in use now");
         }
-        if self.claims.lost_to_newer(block, at) {
+        if !held && span.dated && self.reuse.was_used_since(fs, block, span.freed_by) && !self.claims.was_kept(block, spot) {
+            return Fate::Overwritten("in use again since");
+        }
+        if self.claims.lost_to_newer(block, spot) {
             return Fate::Overwritten("belonged to a file lost later");
         }
         if span.covered { Fate::Stands } else { Fate::Likely }
@@ -54,12 +58,13 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     }
 
     /// Whether the same life of the inode still has the block, where it had it.
-    fn is_held_by_successor(&self, block: Block, at: Option<FileBlock>) -> bool {
+    fn is_held_by_successor(&self, block: Block, spot: Spot) -> bool {
         let Some(successor) = &self.file.span.successor else { return false };
-        match at {
-            Some(at) => at.0 < self.file.span.cut && self.fs.current_block(successor, at) == Some(block),
-            None => successor[12..].contains(&Some(block)) || self.is_current_indirect(successor, block),
-        }
+        spot.first().0 < self.file.span.cut
+            && match spot {
+                Spot::Data(at) => self.fs.current_block(successor, at) == Some(block),
+                Spot::Indirect(..) => successor[12..].contains(&Some(block)) || self.is_current_indirect(successor, block),
+            }
     }
 
     /// Whether `block` is an IND or DIND that the successor still uses.

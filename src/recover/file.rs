@@ -107,6 +107,19 @@ impl Tally {
     }
 }
 
+/// The end of a block that a truncate wrote zeros over (`ext3_block_truncate_page`, fs/ext3/inode.c).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Zeroed {
+    /// First byte in the file.
+    pub offset: u64,
+    /// Bytes up to the end of the block, or of the file.
+    pub length: u64,
+    /// The file was seen to grow over it later, or can have been: what stands there may be newer.
+    pub grown: bool,
+    /// The zeros never reached the disk, since something else stands there: the file was gone before they were written.
+    pub stands: bool,
+}
+
 /// The moments of a lost life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -132,6 +145,16 @@ pub struct Span {
     pub successor: Option<Box<[Option<Block>; 15]>>,
     /// File blocks from here on were cut off, so that whatever the successor has there is new.
     pub cut: u64,
+    /// The moments are the inode's own word: by `freed_by` all that it lost was free.
+    pub dated: bool,
+    /// File blocks before this one it had already when the same life lost something earlier.
+    pub stayed: u64,
+    /// File blocks before this one stayed with the file when it lost the others.
+    pub kept: u64,
+    /// Until when it still had these, as far as is known: the last moment at which it was seen with the size that the loss left, or more.
+    pub kept_until: Moment,
+    /// Whether the file was written to after the loss, so that what it kept may have been changed in place.
+    pub written: bool,
     /// Filesystem blocks that the inode said it had (`i_blocks`), indirect blocks included.
     pub blocks: u64,
 }
@@ -173,8 +196,8 @@ pub struct LostFile {
     pub span: Span,
     /// Where its bytes are.
     pub mapping: Mapping,
-    /// Ranges of bytes (offset, length) within one block each that truncates wrote zeros over (`ext3_block_truncate_page`).
-    pub zeroed: Vec<(u64, u64)>,
+    /// Ranges within one block each that truncates wrote zeros over, sorted.
+    pub zeroed: Vec<Zeroed>,
     /// Full paths it had when it was lost, best known first, raw bytes, each beginning with `/`. More than one for hard links.
     /// A folder whose own path is unknown stands as `#INODE` at the root.
     pub paths: Vec<Vec<u8>>,

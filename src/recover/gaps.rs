@@ -3,6 +3,7 @@
 use super::claims::Seen;
 use super::file::SizeFrom;
 use super::fill::{self, Gap, Piece};
+use super::placed::Basis;
 use super::{FileId, Mapping, Recovery};
 use crate::format::indirect;
 use crate::run::Evidence;
@@ -30,9 +31,11 @@ impl Ends {
 }
 
 impl Recovery {
-    /// Fills the gaps of all files, newest first, from what is `spare`. Whether there was anything to be filled.
-    pub(super) fn fill_gaps(&mut self, mut spare: RoaringTreemap, ends: &HashMap<usize, FileBlock>) -> bool {
+    /// Fills the gaps of all files, newest first, from what is `spare`; with `content` nothing that a file's content contradicts. Whether
+    /// there was anything to be filled.
+    pub(super) fn fill_gaps(&mut self, spare: &mut RoaringTreemap, ends: &HashMap<usize, FileBlock>, content: bool) -> bool {
         let mut found: Vec<(FileId, Vec<Piece>)> = vec![];
+        let agreed = |id: FileId, pieces| if content { self.not_contradicted(id, pieces) } else { pieces };
         let mut take = |spare: &mut RoaringTreemap, id: FileId, pieces: Vec<Piece>| {
             for piece in &pieces {
                 spare.remove_range(piece.block.get()..piece.block.plus(piece.length).get());
@@ -41,21 +44,21 @@ impl Recovery {
         };
         for id in self.ids().filter(|id| self.file(*id).tally.of(Evidence::Unknown) > 0) {
             for gap in self.gaps(id) {
-                let pieces = fill::fill(&gap, &spare, self.block_size());
-                take(&mut spare, id, pieces);
+                let pieces = agreed(id, fill::fill(&gap, spare, self.block_size()));
+                take(spare, id, pieces);
             }
         }
         for id in self.ids() {
             if let Some(gap) = ends.get(&(id.0 as usize)).and_then(|first| self.end_gap(id, *first)) {
-                let pieces = fill::fill_end(&gap, &spare);
-                take(&mut spare, id, pieces);
+                let pieces = agreed(id, fill::fill_end(&gap, spare));
+                take(spare, id, pieces);
             }
         }
         found.retain(|(_, pieces)| !pieces.is_empty());
         for (id, pieces) in &found {
             if let Mapping::Indirect { placed, .. } = &mut self.files[id.0 as usize].mapping {
                 let placed = placed.get_or_insert_default();
-                pieces.iter().for_each(|piece| placed.put_data(piece.first, piece.block, piece.length));
+                pieces.iter().for_each(|piece| placed.put_data(piece.first, piece.block, piece.length, Basis::Allocation));
             }
         }
         !found.is_empty()

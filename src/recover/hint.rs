@@ -1,8 +1,20 @@
 //! What the user knows of a lost file.
 
+use super::Recovery;
 use super::file::{LostFile, SizeFrom, Time};
+use crate::content;
 use crate::units::Ino;
+use std::collections::HashMap;
 use std::fmt;
+
+/// Bytes of a chain's beginning that are looked at for its kind.
+const HEAD: usize = 4096;
+
+/// Extensions of files whose content says for sure what they are.
+const SURE: [&str; 4] = ["MYD", "MYI", "frm", "ibd"];
+
+/// A size from memory may be so much less than what pointers name, as a share of it: one in so many parts.
+const ROUGHLY: u64 = 64;
 
 /// What the user knows of one lost file: any part may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,7 +31,10 @@ pub struct Hint {
 
 /// Puts what the user knows to the chain that fits it best. Returns whether anything was changed; `remarks` gets a line for each hint that
 /// contradicts the evidence or that nothing fits.
-pub fn apply(hints: &[Hint], files: &mut [LostFile], block_size: u64, remarks: &mut Vec<String>) -> bool {
+pub fn apply(hints: &[Hint], recovery: &mut Recovery) -> bool {
+    let kinds = kinds(hints, recovery);
+    let block_size = recovery.block_size();
+    let (files, remarks) = (&mut recovery.files, &mut recovery.remarks);
     let mut changed = false;
     for hint in hints {
         if let Some(file) = files.iter().find(|file| hint.names(file) && file.has_trace()) {
@@ -29,9 +44,14 @@ pub fn apply(hints: &[Hint], files: &mut [LostFile], block_size: u64, remarks: &
             }
         }
         let fits = |file: &LostFile| file.orphan.is_some() && (hint.names(file) || hint.may_be(file));
-        let mut fitting: Vec<(u64, usize)> = vec![];
+        let mut fitting: Vec<((bool, u64), usize)> = vec![];
         for (at, file) in files.iter().enumerate().filter(|(_, file)| fits(file) && hint.contradiction(file, block_size).is_none()) {
-            fitting.push((hint.size.map_or(0, |size| size.div_ceil(block_size).abs_diff(file.size.div_ceil(block_size))), at));
+            let kind = kinds.get(&at).copied();
+            if kind.is_some_and(|kind| hint.sure_kind().is_some_and(|wanted| wanted != kind)) {
+                continue;
+            }
+            let another = hint.sure_kind() != kind;
+            fitting.push(((another, hint.size.map_or(0, |size| size.div_ceil(block_size).abs_diff(file.size.div_ceil(block_size)))), at));
         }
         fitting.sort_unstable();
         match fitting[..] {
@@ -46,7 +66,7 @@ pub fn apply(hints: &[Hint], files: &mut [LostFile], block_size: u64, remarks: &
                 remarks.push(format!("hint {hint}: several chains fit it equally well; give more of what you know, such as the size"));
             }
             [(_, at), ..] => {
-                hint.put(&mut files[at]);
+                hint.put(&mut files[at], block_size);
                 changed = true;
             }
         }
@@ -54,7 +74,28 @@ pub fn apply(hints: &[Hint], files: &mut [LostFile], block_size: u64, remarks: &
     changed
 }
 
+/// The extensions that chains without an inode ought to have, where their content is sure to say so; by index among the lost files. Looked
+/// at only if a hint has such a name.
+fn kinds(hints: &[Hint], recovery: &Recovery) -> HashMap<usize, &'static str> {
+    if hints.iter().all(|hint| hint.sure_kind().is_none()) {
+        return HashMap::new();
+    }
+    let kind = |id| {
+        let mut head = vec![0; HEAD];
+        let length = recovery.read_at(id, 0, &mut head).ok()?;
+        content::identify(&head[..length]).map(|kind| kind.ext()).filter(|ext| SURE.contains(ext))
+    };
+    let orphans = recovery.ids().filter(|id| recovery.file(*id).orphan.is_some() && recovery.file(*id).ino.is_none());
+    orphans.filter_map(|id| Some((id.0 as usize, kind(id)?))).collect()
+}
+
 impl Hint {
+    /// The extension of its path, if that is one of [`SURE`].
+    fn sure_kind(&self) -> Option<&'static str> {
+        let ext = self.path.as_ref()?.rsplit(|byte| *byte == b'.').next()?;
+        SURE.into_iter().find(|sure| sure.as_bytes() == ext)
+    }
+
     /// Whether a file is known to be the one meant.
     fn names(&self, file: &LostFile) -> bool {
         let by_path = self.path.as_ref().is_some_and(|path| file.paths.contains(path));
@@ -80,7 +121,7 @@ impl Hint {
             if file.size_from == SizeFrom::Inode && size != file.size {
                 return Some(format!("the inode says {} bytes", file.size));
             }
-            if size.div_ceil(block_size) < file.size.div_ceil(block_size) {
+            if size.div_ceil(block_size) < file.size.div_ceil(block_size) - file.size.div_ceil(block_size) / ROUGHLY {
                 return Some(format!("pointers name blocks up to byte {}", file.size));
             }
         }
@@ -91,11 +132,13 @@ impl Hint {
         }
     }
 
-    fn put(&self, file: &mut LostFile) {
+    fn put(&self, file: &mut LostFile, block_size: u64) {
         if let Some(path) = self.path.as_ref().filter(|path| !file.paths.contains(path)) {
             file.paths.insert(0, path.clone());
         }
-        if let (Some(size), SizeFrom::Chain) = (self.size, file.size_from) {
+        // Less than what pointers name is from memory, and tells only which chain is meant.
+        let reaches = |size: &u64| size.div_ceil(block_size) >= file.size.div_ceil(block_size);
+        if let (Some(size), SizeFrom::Chain) = (self.size.filter(reaches), file.size_from) {
             (file.size, file.size_from) = (size, SizeFrom::Hint);
         }
         if file.ino.is_none() {

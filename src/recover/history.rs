@@ -1,6 +1,6 @@
 //! From the copies of an inode over time to its lives, and to what each life lost.
 
-use super::file::{Kind, Loss, LostFile, Mapping, Pointer, SizeFrom, Span, Tally, Time};
+use super::file::{Kind, Loss, LostFile, Mapping, Pointer, SizeFrom, Span, Tally, Time, Zeroed};
 use crate::format::indirect;
 use crate::format::inode::{FLAG_HUGE_FILE, Inode, S_IFDIR, S_IFLNK, S_IFREG};
 use crate::fs::Filesystem;
@@ -67,9 +67,20 @@ pub fn lives(ino: Ino, copies: Vec<InodeCopy>) -> Vec<Life> {
     lives
 }
 
+/// A truncate.
+#[derive(Clone, Copy)]
+struct Cut {
+    /// The size that it left.
+    size: u64,
+    /// The file was larger than that later on.
+    grown: bool,
+}
+
 /// A stretch of a life during which nothing was taken from the file.
 struct Epoch {
     first: Moment,
+    /// File blocks before this one it has from the epoch before.
+    stayed: u64,
     last: Moment,
     /// When each pointer was first seen.
     since: [Moment; 15],
@@ -77,22 +88,35 @@ struct Epoch {
     inode: Inode,
     /// The moment at which it was over, and by which all that it lost was free.
     ended: Option<(Moment, Moment)>,
+    /// File blocks before this one stayed with the file.
+    kept: u64,
+    /// How many of them are the file's still.
+    left: u64,
     /// Smallest size that the same life had after it.
     cut: u64,
-    /// The sizes that truncates cut the same life to, at its end and after it.
-    cuts: Vec<u64>,
+    /// How truncates cut the same life, at its end and after it.
+    cuts: Vec<Cut>,
     /// The truncate that ended it is still under way in the copy seen last.
     freeing: bool,
 }
 
 impl Epoch {
-    fn begin(copy: &InodeCopy) -> Epoch {
+    /// `before` is the epoch that `copy` ended: pointers to what it left have stood there as long as in that.
+    fn begin(copy: &InodeCopy, before: Option<&Epoch>, block_size: u64) -> Epoch {
+        let stayed = before.map_or(0, |before| before.kept);
+        let first_seen = |slot: usize| match before {
+            Some(before) if indirect::first_file_block(slot, block_size / 4) < stayed => before.since[slot],
+            _ => copy.moment,
+        };
         Epoch {
             first: copy.moment,
+            stayed: before.map_or(u64::MAX, |_| stayed),
             last: copy.moment,
-            since: [copy.moment; 15],
+            since: std::array::from_fn(first_seen),
             inode: copy.inode.clone(),
             ended: None,
+            kept: 0,
+            left: 0,
             cut: u64::MAX,
             cuts: vec![],
             freeing: false,
@@ -110,30 +134,46 @@ impl Epoch {
         (inode.size == 0 || inode.links == 0) && inode.block.iter().zip(self.inode.block).all(|(next, had)| *next == 0 || *next == had)
     }
 
+    /// Notes a truncate from `before` to `size` bytes, if the block that it zeroed the end of was still this one's: a file that is rewritten is
+    /// emptied first, and then nothing is zeroed.
+    fn cut_to(&mut self, size: u64, block_size: u64, before: u64) {
+        if size < before && size / block_size < self.left {
+            self.cuts.push(Cut { size, grown: false });
+        }
+    }
+
     fn has_content(&self) -> bool {
         self.inode.size > 0 && self.inode.links > 0 || self.inode.block.iter().any(|pointer| *pointer != 0)
     }
 }
 
-fn epochs(life: &Life) -> Vec<Epoch> {
-    let (mut epochs, mut size): (Vec<Epoch>, u64) = (vec![], 0);
+/// `unbroken` tells whether nothing can have happened unseen between two moments.
+fn epochs(life: &Life, block_size: u64, unbroken: &dyn Fn(Moment, Moment) -> bool) -> Vec<Epoch> {
+    let (mut epochs, mut size, mut before): (Vec<Epoch>, u64, Option<&Inode>) = (vec![], 0, None);
     for copy in &life.copies {
         for past in epochs.iter_mut().filter(|epoch| epoch.ended.is_some()) {
             past.cut = past.cut.min(copy.inode.size);
-            if copy.inode.size < size {
-                past.cuts.push(copy.inode.size);
-            }
+            past.cuts.iter_mut().for_each(|cut| cut.grown |= copy.inode.size > cut.size);
+            past.left = before.map_or(0, |before| kept(before, &copy.inode, block_size)).min(past.left);
+            past.cut_to(copy.inode.size, block_size, size);
         }
-        size = copy.inode.size;
+        (size, before) = (copy.inode.size, Some(&copy.inode));
         match epochs.last_mut() {
             Some(epoch) if epoch.ended.is_none() => {
                 if epoch.is_over_in(&copy.inode) {
                     epoch.ended = Some((copy.moment, copy.moment));
                     epoch.cut = copy.inode.size;
-                    epoch.cuts.push(copy.inode.size);
+                    epoch.kept = kept(&epoch.inode, &copy.inode, block_size);
+                    if !unbroken(epoch.last, copy.moment) {
+                        // An indirect block can have lost pointers, and got others, in between.
+                        epoch.kept = epoch.kept.min(indirect::DIRECT);
+                    }
+                    epoch.left = kept(&epoch.inode, &copy.inode, block_size);
+                    epoch.cut_to(copy.inode.size, block_size, epoch.inode.size);
                     epoch.freeing = copy.inode.block.iter().any(|pointer| *pointer != 0);
                     if !epoch.is_being_freed_in(&copy.inode) {
-                        epochs.push(Epoch::begin(copy));
+                        let next = Epoch::begin(copy, Some(epoch), block_size);
+                        epochs.push(next);
                     }
                 } else {
                     epoch.last = copy.moment;
@@ -155,7 +195,7 @@ fn epochs(life: &Life) -> Vec<Epoch> {
                 }
                 epoch.freeing &= copy.inode.block.iter().any(|pointer| *pointer != 0);
             }
-            _ => epochs.push(Epoch::begin(copy)),
+            _ => epochs.push(Epoch::begin(copy, None, block_size)),
         }
     }
     epochs
@@ -187,7 +227,7 @@ pub fn losses(fs: &Filesystem, life: &Life) -> Vec<LostFile> {
     let successor =
         now.filter(|inode| holds_blocks(fs, inode) && inode.block.iter().any(|p| *p != 0)).map(|inode| Box::new(inode.pointers()));
     let dead_copy = life.copies.iter().rev().find_map(|copy| deletion_time(fs, &copy.inode));
-    let mut epochs = epochs(life);
+    let mut epochs = epochs(life, fs.block_size(), &|from, to| fs.journal().is_unbroken(from, to));
     if let (Some(died), Some(last)) = (life.died, epochs.last_mut())
         && last.ended.is_none()
     {
@@ -221,11 +261,50 @@ pub fn losses(fs: &Filesystem, life: &Life) -> Vec<LostFile> {
             ended: if deleted { dead_copy } else { None },
             successor: successor.clone(),
             cut: u64::MAX,
+            dated: true,
+            kept: epoch.kept,
+            stayed: epoch.stayed,
+            kept_until: epochs.get(at + 1).map_or(Moment::PAST, |next| if next.ended.is_some() { next.last } else { life.seen }),
+            written: written_since(life, freed),
             blocks: 0,
         };
         lost.push(lost_file(fs, life, epoch, kind, Ending { deleted, when: when.or(committed), span }));
     }
     lost
+}
+
+/// How many file blocks stayed with an inode from its beginning on, when it came to be as in `after`: all before its end, and before the
+/// first pointer that is another one now.
+fn kept(before: &Inode, after: &Inode, block_size: u64) -> u64 {
+    let changed = before.block.iter().zip(after.block).position(|(before, after)| *before != 0 && *before != after);
+    let first = changed.map_or(u64::MAX, |slot| indirect::first_file_block(slot, block_size / 4));
+    first.min(after.size.div_ceil(block_size))
+}
+
+/// Whether a file was written to since a moment: that changes `i_mtime` (`file_update_time`, fs/inode.c). So does the truncate of a
+/// deletion, but that takes the last link first.
+fn written_since(life: &Life, moment: Moment) -> bool {
+    let mut since = life.copies.iter().filter(|copy| copy.moment >= moment && copy.inode.links > 0);
+    let first = since.next();
+    since.any(|copy| first.is_some_and(|first| copy.inode.mtime != first.inode.mtime))
+}
+
+/// What truncates wrote zeros over in a file of `size` bytes: of each block the part behind its first cut, sorted.
+fn zeroed(mut cuts: Vec<Cut>, size: u64, block_size: u64) -> Vec<Zeroed> {
+    cuts.retain(|cut| cut.size < size && cut.size % block_size != 0);
+    cuts.sort_unstable_by_key(|cut| cut.size);
+    cuts.dedup_by(|later, first| {
+        let same = later.size / block_size == first.size / block_size;
+        first.grown |= same && later.grown;
+        same
+    });
+    let zeroed = |cut: Cut| Zeroed {
+        offset: cut.size,
+        length: cut.size.next_multiple_of(block_size).min(size) - cut.size,
+        grown: cut.grown,
+        stands: false,
+    };
+    cuts.into_iter().map(zeroed).collect()
 }
 
 /// How an epoch ended.
@@ -256,8 +335,9 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
     let largest = indirect::max_file_blocks(fs.pointers_per_block()).saturating_mul(block_size);
     let size = inode.size.min(largest);
     let size_from = if inode.size == 0 && pointers.iter().any(Option::is_some) { SizeFrom::Chain } else { SizeFrom::Inode };
-    let zeroed = epoch.cuts.iter().filter(|cut| **cut < size && **cut % block_size != 0);
-    let zeroed = zeroed.map(|cut| (*cut, cut.next_multiple_of(block_size).min(size) - cut)).collect();
+    // Where transactions are missing, it can have grown unseen.
+    let cuts = epoch.cuts.iter().map(|cut| Cut { grown: cut.grown || !ending.span.covered, ..*cut }).collect();
+    let zeroed = zeroed(cuts, size, block_size);
     let blocks = if inode.flags & FLAG_HUGE_FILE != 0 { inode.blocks } else { inode.blocks * 512 / block_size };
     LostFile {
         ino: Some(life.ino),
@@ -309,12 +389,20 @@ mod tests {
     }
 
     #[test]
+    fn blocks_are_zeroed_once() {
+        let cuts = [(9000, false), (6000, true), (5000, false), (4096, true), (20000, true)].map(|(size, grown)| Cut { size, grown });
+        let zeroed = |offset, length, grown| Zeroed { offset, length, grown, stands: false };
+        assert_eq!(super::zeroed(cuts.to_vec(), 10000, 4096), [zeroed(5000, 3192, true), zeroed(9000, 1000, false)]);
+    }
+
+    #[test]
     fn truncates_part_epochs() {
         let life = lives(
             Ino(12),
             vec![copy(1, 10, 5, 7, 1), copy(2, 20, 5, 7, 1), copy(3, 0, 0, 7, 1), copy(4, 30, 9, 7, 1), copy(6, 0, 0, 7, 0)],
         );
-        let ends: Vec<_> = epochs(&life[0]).iter().map(|e| (e.inode.size, e.ended.map(|(from, by)| (from.0, by.0)))).collect();
+        let ends: Vec<_> =
+            epochs(&life[0], 4096, &|_, _| true).iter().map(|e| (e.inode.size, e.ended.map(|(from, by)| (from.0, by.0)))).collect();
         assert_eq!(ends, [(20, Some((3, 3))), (30, Some((6, 6)))]);
     }
 }

@@ -17,20 +17,22 @@ mod names;
 mod owners;
 pub mod past;
 mod placed;
+mod prove;
 mod read;
 mod rebuild;
 mod reuse;
 mod stillness;
 mod table;
 mod takers;
+mod turnover;
 mod unclaimed;
 
 pub use crate::progress::Progress;
-pub use file::{Candidate, FileId, Key, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time};
+pub use file::{Candidate, FileId, Key, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time, Zeroed};
 pub use hint::Hint;
 pub use info::{Info, JournalInfo};
 pub use past::Past;
-pub use placed::{Placed, PlacedTable};
+pub use placed::{Basis, Placed, PlacedTable};
 pub use read::{Range, Segment};
 pub use takers::Taker;
 
@@ -42,7 +44,7 @@ use crate::run::Run;
 use crate::scan::Survey;
 use crate::scan::extent::Looked;
 use crate::units::{Block, FileBlock, Ino};
-use chain::{Cache, Chain, Claims, Piece};
+use chain::{Cache, Chain, Claims, Piece, Spot};
 use lru::LruCache;
 use reuse::Reuse;
 use roaring::RoaringTreemap;
@@ -66,12 +68,14 @@ pub struct OpenOptions {
     pub catalog: Place,
     /// What the user knows of files.
     pub hints: Vec<Hint>,
+    /// Whether the content of files is used to place blocks that no pointer names, and to tell sizes.
+    pub content: bool,
 }
 
 impl OpenOptions {
     /// The image, with everything else as it is when nothing is asked for.
     pub fn new(image: ImageOptions) -> Self {
-        OpenOptions { image, superblock: None, scan: true, catalog: Place::Nowhere, hints: vec![] }
+        OpenOptions { image, superblock: None, scan: true, catalog: Place::Nowhere, hints: vec![], content: true }
     }
 }
 
@@ -242,7 +246,11 @@ impl Cache for PiecesOf<'_> {
 }
 
 impl Claims for RoaringTreemap {
-    fn lost_to_newer(&self, block: Block, _: Option<FileBlock>) -> bool {
+    fn lost_to_newer(&self, block: Block, _: Spot) -> bool {
         self.contains(block.get())
+    }
+
+    fn was_kept(&self, block: Block, _: Spot) -> bool {
+        !self.contains(block.get())
     }
 }

@@ -21,6 +21,7 @@ pub struct Past {
     inodes: Arc<Inodes>,
     stillness: Stillness,
     hints: Vec<Hint>,
+    content: bool,
 }
 
 impl Past {
@@ -37,7 +38,7 @@ impl Past {
         sort(&mut files);
         files.iter_mut().zip(0..).for_each(|(file, number)| file.number = Some(number));
         let stillness = Stillness::observe(&fs, &files);
-        Ok(Past { fs: Arc::new(fs), files, inodes: Arc::new(inodes), stillness, hints: options.hints.clone() })
+        Ok(Past { fs: Arc::new(fs), files, inodes: Arc::new(inodes), stillness, hints: options.hints.clone(), content: options.content })
     }
 
     /// The filesystem.
@@ -47,7 +48,7 @@ impl Past {
 
     /// Finds what was lost, with what `survey` tells of free space. What is found with a survey of a part of it can be taken back by what the rest tells.
     pub fn recover(self, survey: &Survey, progress: &dyn Progress) -> Recovery {
-        let Past { fs, mut files, inodes, stillness, hints } = self;
+        let Past { fs, mut files, inodes, stillness, hints, content } = self;
         let reuse = Reuse::default();
         let mut known = Known::new(survey);
         let settled = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |seen| known.see(seen), progress);
@@ -69,7 +70,7 @@ impl Past {
         recovery.files.iter_mut().zip(paths).for_each(|(file, paths)| file.paths = paths);
         progress.step("joining chains", 0, 0);
         drop(inodes);
-        Rebuild { survey, known, stillness, hints: &hints, progress, ends: HashMap::new() }.run(&mut recovery);
+        Rebuild { survey, known, stillness, hints: &hints, content, progress, ends: HashMap::new() }.run(&mut recovery);
         recovery.finish();
         recovery
     }

@@ -13,13 +13,57 @@ pub struct PlacedTable {
     pub sources: Vec<Source>,
 }
 
+/// Why data blocks were placed where they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Basis {
+    /// The allocators' habits: what stands beside it, or nothing else is left.
+    Allocation,
+    /// The rows of a table go on in it, from a known block or to one.
+    Rows,
+    /// The values of a counting column, and how the allocator aligns what it gives out, leave no other place.
+    Count,
+    /// The keys of the table say which rows begin where.
+    Keys,
+    /// It says that its file is exactly as long as this one.
+    Head,
+}
+
+impl Basis {
+    /// One clause for `show`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Basis::Allocation => "no pointer is left; placed between the blocks before and after it",
+            Basis::Rows => "no pointer is left; the rows continue here",
+            Basis::Count => "no pointer is left; by its counting column and the allocator's alignment there is no other place for it",
+            Basis::Keys => "no pointer is left; the table's keys name its rows at this place",
+            Basis::Head => "no pointer is left; this block says that the file which it begins is exactly this long",
+        }
+    }
+
+    /// Whether the content itself proves that the block was not used since.
+    pub const fn is_proof(self) -> bool {
+        !matches!(self, Basis::Allocation)
+    }
+}
+
+/// Consecutive data blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Data {
+    first: FileBlock,
+    block: Block,
+    count: u64,
+    basis: Basis,
+}
+
 /// What was placed.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Placed {
     /// Indirect blocks, by level (1 for an IND) and the first file block that they map.
     tables: BTreeMap<(u8, FileBlock), PlacedTable>,
-    /// Data blocks for which no pointer is left: first file block, first block, count; sorted, apart from each other.
-    data: Vec<(FileBlock, Block, u64)>,
+    /// Data blocks for which no pointer is left; sorted, apart from each other.
+    data: Vec<Data>,
+    /// Data blocks whose content proves that they were not used again; sorted, apart from each other.
+    confirmed: Vec<(FileBlock, u64)>,
     /// Indirect blocks that a pointer names but that are known to be another file's now.
     refused: BTreeSet<(u8, FileBlock)>,
     /// Zeros between pointers are holes.
@@ -38,16 +82,28 @@ impl Placed {
     }
 
     /// Puts data blocks where no pointer names any; they must not overlap others.
-    pub fn put_data(&mut self, first: FileBlock, block: Block, count: u64) {
-        let at = self.data.partition_point(|(known, ..)| *known < first);
-        self.data.insert(at, (first, block, count));
+    pub fn put_data(&mut self, first: FileBlock, block: Block, count: u64, basis: Basis) {
+        let at = self.data.partition_point(|known| known.first < first);
+        self.data.insert(at, Data { first, block, count, basis });
+    }
+
+    /// Says which file blocks hold what the file had there, by their content: first and count, sorted.
+    pub fn confirm(&mut self, ranges: Vec<(FileBlock, u64)>) {
+        self.confirmed = ranges;
+    }
+
+    /// Whether the content of a block proves that it was not used again.
+    pub fn is_confirmed(&self, at: FileBlock) -> bool {
+        let range = self.confirmed.partition_point(|(first, _)| *first <= at).checked_sub(1).map(|range| self.confirmed[range]);
+        range.is_some_and(|(first, count)| at.0 - first.0 < count)
     }
 
     /// Moves everything so many file blocks towards the end of the file.
     pub fn shift(&mut self, count: u64) {
         self.tables = std::mem::take(&mut self.tables).into_iter().map(|((level, at), table)| ((level, at.plus(count)), table)).collect();
         self.refused = std::mem::take(&mut self.refused).into_iter().map(|(level, at)| (level, at.plus(count))).collect();
-        self.data.iter_mut().for_each(|(at, ..)| *at = at.plus(count));
+        self.confirmed.iter_mut().for_each(|(at, _)| *at = at.plus(count));
+        self.data.iter_mut().for_each(|data| data.first = data.first.plus(count));
     }
 
     /// The indirect block placed there.
@@ -62,15 +118,24 @@ impl Placed {
 
     /// The data block placed there.
     pub fn data(&self, at: FileBlock) -> Option<Block> {
-        let (first, block, count) = *self.data.get(self.data.partition_point(|(first, ..)| *first <= at).checked_sub(1)?)?;
-        (at.0 - first.0 < count).then(|| block.plus(at.0 - first.0))
+        self.placed_at(at).map(|data| data.block.plus(at.0 - data.first.0))
+    }
+
+    /// Why a data block was placed there.
+    pub fn basis(&self, at: FileBlock) -> Option<Basis> {
+        self.placed_at(at).map(|data| data.basis)
+    }
+
+    fn placed_at(&self, at: FileBlock) -> Option<&Data> {
+        let data = self.data.get(self.data.partition_point(|data| data.first <= at).checked_sub(1)?)?;
+        (at.0 - data.first.0 < data.count).then_some(data)
     }
 
     /// Whether anything was placed below `level` among the `count` file blocks from `first` on.
     pub fn covers(&self, level: u8, first: FileBlock, count: u64) -> bool {
         let end = first.plus(count);
-        let data = self.data.partition_point(|(at, _, count)| at.plus(*count) <= first);
-        self.data.get(data).is_some_and(|(at, ..)| *at < end)
+        let data = self.data.partition_point(|data| data.first.plus(data.count) <= first);
+        self.data.get(data).is_some_and(|data| data.first < end)
             || (1..=level).any(|level| self.tables.range((level, first)..(level, end)).next().is_some())
     }
 
@@ -87,8 +152,8 @@ mod tests {
     #[test]
     fn data_is_found_where_it_was_put() {
         let mut placed = Placed::default();
-        placed.put_data(FileBlock(2060), Block::new(900).unwrap(), 3);
-        placed.put_data(FileBlock(1036), Block::new(500).unwrap(), 1);
+        placed.put_data(FileBlock(2060), Block::new(900).unwrap(), 3, Basis::Rows);
+        placed.put_data(FileBlock(1036), Block::new(500).unwrap(), 1, Basis::Allocation);
         let found: Vec<_> = [1035, 1036, 1037, 2059, 2060, 2062, 2063].map(|at| placed.data(FileBlock(at)).map(Block::get)).into();
         assert_eq!(found, [None, Some(500), None, None, Some(900), Some(902), None]);
         let covers = |first, count| placed.covers(1, FileBlock(first), count);

@@ -1,7 +1,7 @@
 //! Reading lost files: from (file, offset, size) to pieces of the image.
 
 use super::Recovery;
-use super::file::{FileId, Mapping};
+use super::file::{FileId, Mapping, Zeroed};
 use crate::run::{self, Evidence, Place, Run};
 use crate::units::{Block, FileBlock};
 use std::borrow::Cow;
@@ -121,9 +121,7 @@ impl Recovery {
             }
             let len = stop - at;
             let next = match (&range.block, range.place) {
-                (Some(block), Place::Home) if range.evidence.is_data() => {
-                    Segment::Image { offset: block.get() * self.block_size() + (at - range.offset), len }
-                }
+                (Some(block), Place::Home) if range.evidence.is_data() => Segment::Image { offset: self.place_of(*block, &range, at), len },
                 _ if range.evidence.is_data() => Segment::Gather { len },
                 _ => Segment::Zeros { len, missing: range.evidence.is_missing() },
             };
@@ -164,7 +162,7 @@ impl Recovery {
             let part = &mut buf[(at - offset) as usize..(stop - offset) as usize];
             match (range.block, range.place) {
                 (Some(block), Place::Home) if range.evidence.is_data() => {
-                    self.image().read_exact_at(part, block.get() * self.block_size() + (at - range.offset))?;
+                    self.image().read_exact_at(part, self.place_of(block, &range, at))?;
                 }
                 (Some(_), Place::Log { index, escaped }) if range.evidence.is_data() => {
                     let copy = crate::journal::Copy { moment: file.span.last, index, escaped };
@@ -180,6 +178,11 @@ impl Recovery {
             }
         }
         Ok((at - offset) as usize)
+    }
+
+    /// Byte of the filesystem at which a file's byte `at` stands: in `range`, which begins somewhere in `block`.
+    fn place_of(&self, block: Block, range: &Range, at: u64) -> u64 {
+        block.get() * self.block_size() + range.offset % self.block_size() + (at - range.offset)
     }
 
     /// The target of a symbolic link: from the inode, or from its block.
@@ -198,9 +201,9 @@ impl Recovery {
 }
 
 /// Cuts the bytes that a truncate zeroed out of a range; a copy in the journal was made before that.
-fn split_zeroed(range: Range, zeroed: &[(u64, u64)], block_size: u64) -> Vec<Range> {
+fn split_zeroed(range: Range, zeroed: &[Zeroed], block_size: u64) -> Vec<Range> {
     let mut parts = vec![range];
-    for (from, length) in zeroed {
+    for Zeroed { offset: from, length, stands, .. } in zeroed {
         let Some(at) = parts.iter().position(|part| part.offset <= *from && *from < part.offset + part.length) else { continue };
         if !parts[at].evidence.is_data() || parts[at].place != Place::Home {
             continue;
@@ -211,7 +214,11 @@ fn split_zeroed(range: Range, zeroed: &[(u64, u64)], block_size: u64) -> Vec<Ran
             let block = whole.block.map(|block| block.plus((offset - whole.offset) / block_size));
             Range { offset, length: end - offset, block, ..whole.clone() }
         };
-        let zeros = Range { evidence: Evidence::Overwritten, reason: Cow::Borrowed("zeroed by a truncate"), ..part(*from, to) };
+        let (evidence, reason) = match stands {
+            true => (Evidence::Inferred, "a truncate cut the file here, but its zeros never reached the disk"),
+            false => (Evidence::Overwritten, "zeroed by a truncate"),
+        };
+        let zeros = Range { evidence, reason: Cow::Borrowed(reason), ..part(*from, to) };
         let pieces = [part(whole.offset, *from), zeros, part(to, end)];
         parts.splice(at..at, pieces.into_iter().filter(|part| part.length > 0));
     }
@@ -233,12 +240,14 @@ mod tests {
             place: Place::Home,
             reason: Cow::Borrowed(""),
         };
-        let parts: Vec<_> = split_zeroed(range.clone(), &[(5000, 3192)], 4096)
+        let zeroed = |offset, length, stands| [Zeroed { offset, length, grown: false, stands }];
+        let parts: Vec<_> = split_zeroed(range.clone(), &zeroed(5000, 3192, false), 4096)
             .iter()
             .map(|r| (r.offset, r.length, r.evidence, r.block.unwrap().get()))
             .collect();
         assert_eq!(parts, [(4096, 904, Evidence::Chain, 50), (5000, 3192, Evidence::Overwritten, 50), (8192, 4096, Evidence::Chain, 51)]);
         assert_eq!(split_zeroed(range.clone(), &[], 4096), std::slice::from_ref(&range));
-        assert_eq!(split_zeroed(range.clone(), &[(0, 4096)], 4096), [range]);
+        assert_eq!(split_zeroed(range.clone(), &zeroed(0, 4096, false), 4096), std::slice::from_ref(&range));
+        assert_eq!(split_zeroed(range, &zeroed(5000, 3192, true), 4096)[1].evidence, Evidence::Inferred);
     }
 }

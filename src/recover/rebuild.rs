@@ -77,6 +77,8 @@ pub struct Rebuild<'a> {
     pub stillness: Stillness,
     /// What the user knows.
     pub hints: &'a [Hint],
+    /// Whether content may place blocks.
+    pub content: bool,
     /// Told how far it is.
     pub progress: &'a dyn Progress,
     /// For files by their index: the first file block of a last IND that is named but lost.
@@ -102,15 +104,38 @@ impl Rebuild<'_> {
         self.stillness.weigh(&recovery.fs, &(&claimed | lost));
         sort(&mut recovery.files);
         let mut doubted = self.settle(recovery);
-        if !self.survey.looked.goes_on() {
-            let block_size = recovery.block_size();
-            let hinted = hint::apply(self.hints, &mut recovery.files, block_size, &mut recovery.remarks);
-            let ends = std::mem::take(&mut self.ends);
-            if recovery.fill_gaps(&self.survey.written - &recovery.claimed, &ends) || hinted {
-                doubted = self.settle(recovery);
-            }
+        if !self.survey.looked.goes_on() && self.infer(recovery) {
+            doubted = self.settle(recovery);
         }
         recovery.claimed -= doubted;
+    }
+
+    /// Adds what is known and what can be inferred without pointers: the user's hints, what the content tells, and what fills gaps. Returns
+    /// whether anything has changed.
+    fn infer(&mut self, recovery: &mut Recovery) -> bool {
+        let said = recovery.remarks.len();
+        let mut changed = hint::apply(self.hints, recovery);
+        let mut spare = &self.survey.written - &recovery.claimed;
+        if self.content {
+            changed |= recovery.examine_beginnings(&mut spare);
+            changed |= recovery.confirm(self.progress);
+            changed |= recovery.prove(&mut spare, self.progress);
+        }
+        let ends = std::mem::take(&mut self.ends);
+        changed |= recovery.fill_gaps(&mut spare, &ends, self.content);
+        if self.content {
+            changed |= recovery.examine_beginnings(&mut spare);
+            if recovery.build_tables(&mut spare, self.progress) {
+                sort(&mut recovery.files);
+                self.settle(recovery);
+                // What the user knows may be of these.
+                recovery.remarks.truncate(said);
+                hint::apply(self.hints, recovery);
+                recovery.examine_beginnings(&mut spare);
+                changed = true;
+            }
+        }
+        changed
     }
 
     /// Returns the blocks that files claim, but do not show for doubt.

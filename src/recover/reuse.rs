@@ -20,13 +20,16 @@ type Derived = Mutex<LruCache<(u64, usize), Arc<Vec<u8>>>>;
 pub struct Reuse {
     /// Blocks that were taken again after having been seen free.
     retaken: Derived,
+    /// Blocks that a copy of the bitmap shows in use.
+    used: Derived,
     /// Copies of bitmaps.
     copies: Derived,
 }
 
 impl Default for Reuse {
     fn default() -> Self {
-        Reuse { retaken: Mutex::new(LruCache::new(BITMAPS)), copies: Mutex::new(LruCache::new(BITMAPS)) }
+        let cache = || Mutex::new(LruCache::new(BITMAPS));
+        Reuse { retaken: cache(), used: cache(), copies: cache() }
     }
 }
 
@@ -75,6 +78,24 @@ impl Reuse {
         let retaken = Arc::new(retaken);
         lock(&self.retaken).put((group, first), Arc::clone(&retaken));
         retaken
+    }
+
+    /// Whether a copy of the bitmap from `freed_by` on shows a block in use: by then it was free, so somebody else had it.
+    pub fn was_used_since(&self, fs: &Filesystem, block: Block, freed_by: Moment) -> bool {
+        let (group, bit) = fs.bit_of(block);
+        let first = self.bitmap_copies(fs, group).partition_point(|copy| copy.moment < freed_by);
+        if let Some(used) = lock(&self.used).get(&(group, first)) {
+            return test_bit(used, bit);
+        }
+        let mut used = vec![0u8; fs.block_size() as usize];
+        for index in first..self.bitmap_copies(fs, group).len() {
+            if let Some(bitmap) = self.bitmap_copy(fs, group, index) {
+                used.iter_mut().zip(bitmap.iter()).for_each(|(used, now)| *used |= now);
+            }
+        }
+        let used = Arc::new(used);
+        lock(&self.used).put((group, first), Arc::clone(&used));
+        test_bit(&used, bit)
     }
 
     /// Whether a block was in use at the last moment before `freed` that a bitmap copy shows; `None` where none does.

@@ -1,7 +1,7 @@
 //! The pointers of one indirect block: the union of its copies in the journal and of what still stands on the disk, since
 //! truncation only ever zeroes pointers (`ext3_free_branches`, fs/ext3/inode.c), and of what was placed without a pointer.
 
-use super::chain::{Cache, Chain, Claims};
+use super::chain::{Cache, Chain, Claims, Spot};
 use super::fate::Fate;
 use super::file::{Mapping, Pointer};
 use super::placed::{Placed, PlacedTable};
@@ -44,14 +44,14 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let per = self.fs.pointers_per_block();
         let nothing = |absent| Table { entries: vec![None; per as usize], absent };
         let Some(placed) = self.placed() else {
-            return pointer.map_or_else(|| nothing(absent), |pointer| self.table(pointer));
+            return pointer.map_or_else(|| nothing(absent), |pointer| self.table(pointer, level, first));
         };
         let mut table = match (placed.table(level, first), pointer) {
-            (Some(found), _) => self.placed_table(found, placed),
+            (Some(found), _) => self.placed_table(found, placed, Spot::Indirect(level, first)),
             (None, _) if placed.refuses(level, first) => {
                 nothing(Absent { evidence: Evidence::Unknown, reason: "its indirect block belongs to another file now" })
             }
-            (None, Some(pointer)) => self.table(pointer),
+            (None, Some(pointer)) => self.table(pointer, level, first),
             (None, None) => nothing(absent),
         };
         let span = indirect::span(level - 1, per);
@@ -69,13 +69,13 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     }
 
     /// The pointers of an indirect block that was found without an inode.
-    fn placed_table(&self, found: &PlacedTable, placed: &Placed) -> Table {
+    fn placed_table(&self, found: &PlacedTable, placed: &Placed, spot: Spot) -> Table {
         let per = self.fs.pointers_per_block() as usize;
         let absent = if placed.sparse { HOLE } else { UNCERTAIN };
         let mut table = Table { entries: vec![None; per], absent };
         for source in &found.sources {
             let (bytes, evidence) = match source {
-                Source::Home if matches!(self.fate(found.block, None), Fate::Overwritten(_) | Fate::Absurd) => continue,
+                Source::Home if matches!(self.fate(found.block, spot), Fate::Overwritten(_) | Fate::Absurd) => continue,
                 Source::Home => (self.fs.read_home(found.block), Evidence::Chain),
                 Source::Log(copy) => (self.fs.journal().read_copy(self.fs.image(), *copy), Evidence::Journal),
             };
@@ -88,8 +88,8 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         table
     }
 
-    /// The pointers of an indirect block that a pointer names.
-    fn table(&self, pointer: Pointer) -> Table {
+    /// The pointers of an indirect block of `level` that a pointer names and that maps the file blocks from `first` on.
+    fn table(&self, pointer: Pointer, level: u8, first: FileBlock) -> Table {
         let (fs, span, block) = (self.fs, &self.file.span, pointer.block);
         let per = fs.pointers_per_block() as usize;
         let lost = |reason| Table { entries: vec![None; per], absent: Absent { evidence: Evidence::Unknown, reason } };
@@ -97,10 +97,21 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let mut entries: Vec<Option<Pointer>> = vec![None; per];
         // Where transactions are missing after a copy, the block can have changed hands since, unless the file had it before.
         let ours = |copy: &Copy| fs.journal().covers_since(copy.moment) || copy.moment >= pointer.since;
-        let copies = self.reuse.copies_of_owner(fs, block, span.born, self.owned_until());
+        // One that stayed with the file was logged for it later too: what it maps behind that is new. And what it mapped before an earlier
+        // loss is old, but for what stayed then.
+        let entries_before = |end: u64| end.saturating_sub(first.0).div_ceil(indirect::span(level - 1, fs.pointers_per_block()));
+        let (stayed, kept) = (entries_before(span.stayed), entries_before(span.kept));
+        let until = if kept > 0 { self.owned_until().max(span.kept_until) } else { self.owned_until() };
+        let cut = |bytes: &mut [u8], left: u64| bytes.iter_mut().skip(left.saturating_mul(4) as usize).for_each(|byte| *byte = 0);
+        let copies = self.reuse.copies_of_owner(fs, block, span.born, until);
         let (mut seen, mut absent) = (false, UNCERTAIN);
         for copy in copies.into_iter().filter(ours) {
-            let Ok(bytes) = fs.journal().read_copy(fs.image(), copy) else { continue };
+            let Ok(mut bytes) = fs.journal().read_copy(fs.image(), copy) else { continue };
+            if copy.moment > self.owned_until() {
+                cut(&mut bytes, kept);
+            } else if copy.moment < span.first {
+                cut(&mut bytes, stayed);
+            }
             if !indirect::parse(&bytes).all(|pointer| legal(&pointer)) {
                 continue;
             }
@@ -122,7 +133,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             // Nothing can be added: the block itself may never have been written since, and still hold an older life's pointers.
             return Table { entries, absent };
         }
-        let home = match self.fate(block, None) {
+        let home = match self.fate(block, Spot::Indirect(level, first)) {
             Fate::Absurd => return lost("its indirect block is named by a damaged pointer"),
             Fate::Overwritten(_) => None,
             Fate::Stands | Fate::Likely => match fs.read_home(block) {
@@ -130,9 +141,12 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
                 home => home.ok(),
             },
         };
-        let Some(home) = home else {
+        let Some(mut home) = home else {
             return if seen { Table { entries, absent } } else { lost("its indirect block was used again") };
         };
+        if kept > 0 {
+            cut(&mut home, kept);
+        }
         let same = indirect::parse(&home).zip(&entries).all(|(p, known)| match (p, known) {
             (Some(p), Some(known)) => p == known.block,
             _ => legal(&p),
@@ -151,10 +165,13 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     /// the file was lost, and none twice.
     fn is_plausible(&self, home: &[u8]) -> bool {
         let mut seen = HashSet::new();
+        let span = &self.file.span;
+        let was_free = |pointer, before| self.reuse.was_allocated_before(self.fs, pointer, before) == Some(false);
         indirect::parse(home).flatten().all(|pointer| {
             !self.fs.geometry().is_metadata(pointer)
                 && seen.insert(pointer)
-                && self.reuse.was_allocated_before(self.fs, pointer, self.file.span.freed) != Some(false)
+                // Where transactions before that are missing, it can have been lost long before.
+                && !(was_free(pointer, span.freed) && (span.covered || was_free(pointer, Moment(span.last.0.saturating_add(1)))))
         })
     }
 }

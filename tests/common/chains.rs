@@ -311,7 +311,7 @@ impl Chains {
                 }
                 let found = truth.next_if(|(_, (next, _))| *next == at);
                 // A block that a truncate zeroed in part is shown as such.
-                if file.zeroed.iter().any(|(from, _)| from / self.block_size == at) {
+                if file.zeroed.iter().any(|part| !part.stands && part.offset / self.block_size == at) {
                     continue;
                 }
                 let right = match found {

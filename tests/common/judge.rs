@@ -18,7 +18,7 @@ pub struct Verdict {
     pub wrong_inferred: u64,
     pub missed: u64,
     pub absent: u64,
-    /// Blocks that stand whole although part of them is served as zeroed by a truncate.
+    /// Blocks that stand whole although part of them is said to be zeroed by a truncate; they are missed.
     pub cut: u64,
     pub faults: Vec<String>,
 }
@@ -160,16 +160,17 @@ fn judge_one(recovery: &Recovery, id: FileId, life: &Life, hashes: &[[u8; 8]], l
     if file.kind != Kind::File {
         return;
     }
-    let mut served: HashMap<u64, Evidence> = HashMap::new();
+    let mut served: HashMap<u64, (Evidence, u64)> = HashMap::new();
     for run in recovery.runs(id).filter(|run| run.evidence.is_data()) {
-        served.extend((0..run.length).map(|n| (run.file_block.0 + n, run.evidence)));
+        let first = run.block.map_or(0, |block| block.get());
+        served.extend((0..run.length).map(|n| (run.file_block.0 + n, (run.evidence, first + n))));
     }
     let (mut wrong, mut missed) = (vec![], vec![]);
     for (file_block, physical, want) in life.blocks(hashes) {
         let length = length_of(life, file_block, block_size);
         let stands = home_stands(recovery, physical, length, want);
         verdict.standing += u64::from(stands);
-        let Some(evidence) = served.remove(&file_block) else {
+        let Some((evidence, block)) = served.remove(&file_block) else {
             if stands {
                 missed.push((file_block, physical));
             }
@@ -177,10 +178,16 @@ fn judge_one(recovery: &Recovery, id: FileId, life: &Life, hashes: &[[u8; 8]], l
         };
         let mut bytes = vec![0; length];
         recovery.read_at(id, file_block * block_size, &mut bytes).expect("the image can be read");
-        let right = hash(&bytes) == want;
-        let zeroed = file.zeroed.iter().any(|(from, _)| from / block_size == file_block);
+        // Where the size is too small, which is a fault of its own, the bytes before it are right if the block is.
+        let short = stands && block == physical && file.size < file_block * block_size + length as u64;
+        let right = short || hash(&bytes) == want;
+        let zeroed = file.zeroed.iter().find(|part| part.offset / block_size == file_block);
         match (right, evidence) {
-            _ if zeroed => verdict.cut += u64::from(stands),
+            (false, _) if zeroed.is_some_and(|part| !part.stands) => {
+                verdict.cut += u64::from(stands);
+                missed.extend(stands.then_some((file_block, physical)));
+            }
+            (true, _) if zeroed.is_some_and(|part| part.stands) => verdict.inferred += 1,
             (true, Evidence::Inferred) => verdict.inferred += 1,
             (true, _) => verdict.right += 1,
             (false, Evidence::Inferred) => verdict.wrong_inferred += 1,
@@ -191,7 +198,7 @@ fn judge_one(recovery: &Recovery, id: FileId, life: &Life, hashes: &[[u8; 8]], l
         served
             .into_iter()
             .filter(|(block, _)| life.runs.is_some() && block * block_size < life.size)
-            .map(|(block, evidence)| (block, 0, evidence)),
+            .map(|(block, (evidence, _))| (block, 0, evidence)),
     );
     verdict.wrong += wrong.len() as u64;
     verdict.missed += missed.len() as u64;

@@ -4,6 +4,7 @@
 pub mod chains;
 pub mod disk;
 pub mod judge;
+pub mod mariadb;
 pub mod medium;
 pub mod old_ext3;
 pub mod truth;

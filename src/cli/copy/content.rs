@@ -47,8 +47,8 @@ pub fn write(
 ) -> Result<u64, Failure> {
     let mut failure = None;
     let mut put = |piece: &Piece| {
-        failure = match out.write_all_at(&piece.bytes, piece.at) {
-            Ok(()) if progress(piece.bytes.len() as u64) => None,
+        failure = match out.write_all_at(&piece.buffer[..piece.filled], piece.at) {
+            Ok(()) if progress(piece.filled as u64) => None,
             Ok(()) => Some(Failure::Stopped),
             Err(error) => Some(Failure::Write(error)),
         };
@@ -66,7 +66,10 @@ pub fn write(
 #[derive(Default)]
 struct Piece {
     at: u64,
-    bytes: Vec<u8>,
+    /// So many bytes at the start of `buffer`.
+    filled: usize,
+    /// Room, which grows as it is needed and is not cleared: that would take as long as a third of the copy.
+    buffer: Vec<u8>,
 }
 
 /// Reads in a second thread, and writes in this one.
@@ -136,27 +139,29 @@ impl Reader<'_> {
                 }
                 let mut done = 0;
                 while done < len && !matches!(segment, Segment::Zeros { .. }) {
-                    let filled = piece.bytes.len();
+                    let filled = piece.filled;
                     let fits = piece.at + filled as u64 == at + done;
                     if filled > 0 && (!fits || filled == BUFFER) {
                         let Some(empty) = hand(piece) else { return Ok(missing) };
-                        piece = empty;
-                        piece.bytes.clear();
+                        piece = Piece { filled: 0, ..empty };
                         continue;
                     }
                     if filled == 0 {
                         piece.at = at + done;
                     }
                     let count = usize::try_from(len - done).map_or(BUFFER, |left| left.min(BUFFER - filled));
-                    piece.bytes.resize(filled + count, 0);
-                    missing += self.fill(segment, at, done, &mut piece.bytes[filled..])?;
+                    if piece.buffer.len() < filled + count {
+                        piece.buffer.resize(filled + count, 0);
+                    }
+                    piece.filled += count;
+                    missing += self.fill(segment, at, done, &mut piece.buffer[filled..piece.filled])?;
                     done += count as u64;
                 }
                 at += len;
             }
             std::mem::swap(&mut now, &mut next);
         }
-        if !piece.bytes.is_empty() {
+        if piece.filled > 0 {
             hand(piece);
         }
         Ok(missing)

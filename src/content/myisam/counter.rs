@@ -90,6 +90,23 @@ impl Counter {
         self.recent.push(value);
     }
 
+    /// The same column, at another place.
+    pub fn anew(&self) -> Counter {
+        Counter { rows: vec![], column: self.column, recent: vec![], highest: self.highest }
+    }
+
+    /// Whether these rows come next, by their first values; `None` where no column is known to count, nothing is known of its place, or
+    /// there are fewer than 3 rows.
+    pub fn goes_on<'a>(&self, rows: impl Iterator<Item = &'a [u8]> + Clone) -> Option<bool> {
+        self.reached()?;
+        (rows.clone().take(3).count() == 3).then(|| self.fits(rows) != Verdict::POSSIBLE)
+    }
+
+    /// The value of the column in a row, once a column that counts is known.
+    pub fn value(&self, row: &[u8]) -> Option<u64> {
+        self.column?.0.value(row)
+    }
+
     /// The value that the counter has reached, once a column that counts is known.
     pub fn reached(&self) -> Option<u64> {
         self.column.and(median(&self.recent))

@@ -4,7 +4,7 @@ use super::super::records::{Records, Step};
 use super::row_block::{ALIGN, MAX_HEADER, NoBlock, Role, RowBlock};
 
 /// The row blocks of a dynamic table, for [`Walker`](super::super::Walker).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RowBlocks {
     /// The longest row that the table can have, in bytes; rows above it are none. `u32::MAX` if that is not known.
     pub max_row: u32,

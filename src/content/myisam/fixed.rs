@@ -24,6 +24,11 @@ impl FixedRows {
         Some(FixedRows { position, profile: vec![(0xff, 0); length], seen: 0 })
     }
 
+    /// What was learnt of the rows, at another offset.
+    pub fn at(&self, position: u64) -> FixedRows {
+        FixedRows { position: advance(0, position), ..self.clone() }
+    }
+
     /// Offset in the file of the next byte to feed.
     pub fn position(&self) -> u64 {
         self.position

@@ -6,6 +6,7 @@ pub mod fixed;
 pub mod frm;
 pub mod header;
 pub mod index;
+pub mod leaf;
 pub mod packed;
 pub mod row_block;
 pub mod rows;

@@ -1,0 +1,175 @@
+//! Tables whose indirect blocks are gone, placed again by their rows: written by the kernel on ext3, in the format of MyISAM, each byte held
+//! against what it was.
+
+mod common;
+
+use common::disk::{Disk, run};
+use common::{Random, folder};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+use undelfs::image::ImageOptions;
+use undelfs::recover::{FileId, OpenOptions, Recovery};
+
+const BLOCK: usize = 4096;
+/// Blocks of each table: a DIND and several INDs.
+const BLOCKS: usize = 5000;
+
+/// Rows of a dynamic table: flags, a counting column, and text of any length.
+fn rows(seed: u64) -> Vec<u8> {
+    let (mut random, mut file) = (Random(seed), vec![]);
+    for id in 1u32.. {
+        let text: Vec<u8> = (0..20 + random.below(200)).map(|_| b'a' + random.below(26) as u8).collect();
+        let data = [&[0xfe][..], &id.to_le_bytes(), &(text.len() as u16).to_le_bytes(), &text].concat();
+        let slack = (4 + data.len()).next_multiple_of(4) - 4 - data.len();
+        let head = match slack {
+            1.. if (3 + data.len()).is_multiple_of(4) => vec![1, (data.len() >> 8) as u8, data.len() as u8],
+            _ => vec![3, (data.len() >> 8) as u8, data.len() as u8, slack as u8],
+        };
+        let padding = if head.len() == 3 { 0 } else { slack };
+        file.extend([&head[..], &data, &vec![0; padding]].concat());
+        if file.len() >= BLOCKS * BLOCK {
+            return file;
+        }
+    }
+    file
+}
+
+/// A disk that lost tables; where each had its indirect blocks.
+struct Lost {
+    disk: Disk,
+    tables: Vec<Vec<u8>>,
+    indirect: Vec<Vec<u64>>,
+    work: TempDir,
+}
+
+impl Lost {
+    /// Tables that grew side by side with other files, some of which went again, so that all lie in pieces.
+    fn new(tables: Vec<Vec<u8>>) -> Lost {
+        let disk = Disk::new("-t ext3 -b 4096 -J size=4", "192M");
+        let mut inodes = vec![];
+        disk.mounted("ext3", "rw", |point| {
+            let sync = || run("sync", &["-f", point.to_str().expect("a path")]);
+            let many: Vec<_> = (0..6000).map(|n| point.join(format!("small{n}"))).collect();
+            many.iter().for_each(|path| drop(File::create(path).expect("a file")));
+            let mut random = Random(9);
+            let mut files: Vec<File> = (0..tables.len()).map(|n| File::create(point.join(format!("t{n}.MYD"))).expect("a file")).collect();
+            let longest = tables.iter().map(Vec::len).max().unwrap_or(0);
+            for (nth, at) in (0..longest).step_by(100 * BLOCK).enumerate() {
+                for (file, table) in files.iter_mut().zip(&tables) {
+                    file.write_all(&table[at.min(table.len())..(at + 100 * BLOCK).min(table.len())]).expect("room");
+                    sync();
+                }
+                let noise: Vec<u8> = (0..random.below(40) * 4096).map(|_| random.next() as u8).collect();
+                fs::write(point.join(format!("noise{nth}")), noise).expect("room");
+                if nth % 3 == 2 {
+                    fs::remove_file(point.join(format!("noise{}", nth - 1))).expect("it was there");
+                }
+            }
+            inodes = files.iter().map(|file| file.metadata().expect("an inode").ino()).collect();
+            sync();
+        });
+        let indirect = inodes.iter().map(|ino| indirect_of(&disk.image(), *ino)).collect();
+        disk.mounted("ext3", "rw", |point| {
+            (0..tables.len()).for_each(|n| fs::remove_file(point.join(format!("t{n}.MYD"))).expect("it was there"));
+            // The journal wraps.
+            for pass in 0..5u32 {
+                run("sync", &["-f", point.to_str().expect("a path")]);
+                let mode = |n: u32| fs::Permissions::from_mode(0o600 + (n + pass) % 8);
+                (0..6000).for_each(|n| fs::set_permissions(point.join(format!("small{n}")), mode(n)).expect("a change"));
+            }
+        });
+        Lost { disk, tables, indirect, work: tempfile::tempdir_in(folder()).expect("a folder") }
+    }
+
+    /// Opens a copy of the image on which the chosen indirect blocks of the tables were used again.
+    fn damaged(&self, content: bool, chosen: impl Fn(usize, usize) -> bool) -> Recovery {
+        let image = self.work.path().join("copy.img");
+        run("cp", &["--sparse=always", self.disk.image().to_str().expect("a path"), image.to_str().expect("a path")]);
+        let copy = OpenOptions::new().write(true).open(&image).expect("a copy");
+        let mut random = Random(3);
+        for (table, blocks) in self.indirect.iter().enumerate() {
+            for block in blocks.iter().enumerate().filter(|(nth, _)| chosen(table, *nth)).map(|(_, block)| block) {
+                let noise: Vec<u8> = (0..BLOCK).map(|_| random.next() as u8).collect();
+                copy.write_all_at(&noise, block * BLOCK as u64).expect("the copy is written");
+            }
+        }
+        let options = undelfs::recover::OpenOptions { content, ..undelfs::recover::OpenOptions::new(ImageOptions::new(image)) };
+        Recovery::open(&options, &()).expect("the image opens")
+    }
+}
+
+/// Blocks of the indirect blocks of an inode, in the order of the file.
+fn indirect_of(image: &Path, ino: u64) -> Vec<u64> {
+    let output = Command::new("debugfs").args(["-R", &format!("stat <{ino}>")]).arg(image).output().expect("debugfs runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let number = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+    let found: Vec<u64> = text.split("IND):").skip(1).filter_map(number).collect();
+    assert!(found.len() > 4, "{text}");
+    found
+}
+
+/// How many blocks of a table a file shows rightly, and how many bytes wrongly.
+fn judge(recovery: &Recovery, id: FileId, table: &[u8]) -> (usize, usize) {
+    let (mut right, mut wrong) = (0, 0);
+    for range in recovery.ranges(id).filter(|range| range.evidence.is_data()) {
+        let mut bytes = vec![0; range.length as usize];
+        recovery.read_at(id, range.offset, &mut bytes).expect("the image can be read");
+        for (nth, block) in bytes.chunks(BLOCK).enumerate() {
+            let at = range.offset as usize + nth * BLOCK;
+            match table.get(at..(at + block.len()).min(table.len())) {
+                Some(expected) if block.starts_with(expected) && block[expected.len()..].iter().all(|byte| *byte == 0) => right += 1,
+                _ => wrong += block.len(),
+            }
+        }
+    }
+    (right, wrong)
+}
+
+/// Each table's best: blocks right, and whether the size is; all files must be free of wrong bytes.
+fn judged(recovery: &Recovery, tables: &[Vec<u8>]) -> Vec<(usize, bool)> {
+    let mut best = vec![(0, false); tables.len()];
+    for id in recovery.ids().filter(|id| recovery.file(*id).size > 64 * BLOCK as u64) {
+        let all: Vec<_> = tables.iter().map(|table| judge(recovery, id, table)).collect();
+        let (which, (right, wrong)) = all.iter().enumerate().max_by_key(|(_, (right, _))| *right).expect("a table");
+        assert_eq!(*wrong, 0, "{:?} of table {which}, {right} blocks right", recovery.file(id).orphan);
+        best[which] = best[which].max((*right, recovery.file(id).size == tables[which].len() as u64));
+    }
+    best
+}
+
+#[test]
+fn gaps_are_filled_by_what_rows_prove() {
+    let lost = Lost::new(vec![rows(1)]);
+    let all = BLOCKS + 1;
+    // The third and the fourth IND; the DIND and the first.
+    for chosen in [[3, 4], [0, 1]] {
+        let with = judged(&lost.damaged(true, |_, nth| chosen.contains(&nth)), &lost.tables);
+        assert!(with[0].0 + 1 >= all, "{chosen:?}: {with:?}");
+        let without = judged(&lost.damaged(false, |_, nth| chosen.contains(&nth)), &lost.tables);
+        assert!(without[0].0 < with[0].0, "{chosen:?}: {without:?} without what content knows");
+    }
+}
+
+#[test]
+fn a_table_without_any_pointer() {
+    let lost = Lost::new(vec![rows(2)]);
+    let [(right, exact)] = judged(&lost.damaged(true, |_, _| true), &lost.tables)[..] else { panic!("a table") };
+    assert!(right + 1 >= BLOCKS && exact, "{right} blocks");
+    assert_eq!(judged(&lost.damaged(false, |_, _| true), &lost.tables), [(0, false)]);
+}
+
+/// Two tables with the same columns and the same values in the counting one, and one that is a copy of another.
+#[test]
+fn tables_alike_are_not_mixed() {
+    let (one, copy) = (rows(4), rows(4));
+    let lost = Lost::new(vec![one, rows(5), copy]);
+    for seed in 1..4 {
+        let damage = |table: usize, nth: usize| Random(seed * 1000 + table as u64 * 100 + nth as u64 + 1).below(100) < 40;
+        let best = judged(&lost.damaged(true, damage), &lost.tables);
+        println!("seed {seed}: {best:?}");
+    }
+}
