@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 use undelfs::image::ImageOptions;
-use undelfs::recover::{FileId, OpenOptions, Recovery};
+use undelfs::recover::{FileId, Recovery};
 
 const BLOCK: usize = 4096;
 /// Blocks of each table: a DIND and several INDs.
