@@ -115,11 +115,8 @@ impl Draft<'_> {
             pointers[slot] = Some(Pointer { block: *block, evidence: Evidence::Inferred, since: Moment::NOW });
         }
         let mapping = Mapping::Indirect { pointers, certain: false, placed: Some(Box::new(self.placed())) };
-        let orphan = self.chain.top(self.survey).map(|page| Orphan {
-            top: page.block,
-            candidates: Arc::default(),
-            unfinished: self.survey.looked.goes_on(),
-        });
+        let unfinished = self.survey.looked.goes_on();
+        let orphan = self.chain.top(self.survey).map(|page| Orphan { top: page.block, candidates: Arc::default(), unfinished });
         LostFile { mapping, orphan, ..without_inode(self.span()) }
     }
 

@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// share.
 const MOST: usize = 64;
 
+/// Paths of inodes in use.
+pub type Paths = HashMap<Ino, Vec<u8>>;
+
 /// A file that may have had a chain.
 #[derive(Clone)]
 pub enum Claimant {
@@ -156,8 +159,8 @@ pub fn find(
     starts: &[Start],
     files: &[LostFile],
     stillness: &Stillness,
-    path: &dyn Fn(&HashSet<Ino>) -> HashMap<Ino, Vec<u8>>,
-) -> (Vec<Match>, HashMap<Ino, Vec<u8>>) {
+    path: &dyn Fn(&HashSet<Ino>) -> Paths,
+) -> (Vec<Match>, Paths) {
     // Whose former content is known already.
     let known: HashSet<Ino> = files.iter().filter(|file| file.has_trace()).filter_map(|file| file.ino).collect();
     let group_of = |ino: Ino| u64::from((ino.0.max(1) - 1) / fs.geometry().superblock.inodes_per_group.max(1));
@@ -184,8 +187,8 @@ pub fn find(
     });
     groups.values_mut().for_each(|group| group.inds.sort_unstable());
     // Files that found no room in their own group.
-    let mut elsewhere = Group::default();
-    elsewhere.losers = groups.iter().filter(|(group, _)| !wanted.contains(group)).flat_map(|(_, group)| group.losers.clone()).collect();
+    let strange = groups.iter().filter(|(group, _)| !wanted.contains(group));
+    let mut elsewhere = Group { losers: strange.flat_map(|(_, group)| group.losers.clone()).collect(), ..Group::default() };
     let fits_any = |group: &Group, start: &Start| match group.fitting(*start) {
         Fit::Losers(of) | Fit::Rewritten(of) => !of.is_empty(),
     };
@@ -210,7 +213,7 @@ pub fn find(
     let named = groups.values().chain([&elsewhere]).filter(|group| group.rivals > 0).flat_map(|group| &group.losers);
     let named = named.map(|(_, claimant)| claimant).chain(matches.iter().filter_map(|found| found.owner.as_ref()));
     let emptied: HashSet<Ino> =
-        named.filter_map(|claimant| matches!(claimant, Claimant::Emptied(..)).then(|| claimant.ino(files))).collect();
+        named.filter(|claimant| matches!(claimant, Claimant::Emptied(..))).map(|claimant| claimant.ino(files)).collect();
     let paths = if emptied.is_empty() { HashMap::new() } else { path(&emptied) };
     let tell = |claimant: &Claimant| claimant.describe(files, &|ino| paths.get(&ino).cloned());
     for ((start, place), found) in starts.iter().zip(&places).zip(&mut matches).filter(|(_, found)| found.owner.is_none()) {

@@ -104,14 +104,15 @@ impl Rebuild<'_> {
         self.stillness.weigh(&recovery.fs, &(&claimed | lost));
         sort(&mut recovery.files);
         let mut doubted = self.settle(recovery);
-        if !self.survey.looked.goes_on() && self.fill(recovery) {
+        if !self.survey.looked.goes_on() && self.infer(recovery) {
             doubted = self.settle(recovery);
         }
         recovery.claimed -= doubted;
     }
 
-    /// Adds what the user and the content tell, and what the allocators' habits do. Whether anything changed.
-    fn fill(&mut self, recovery: &mut Recovery) -> bool {
+    /// Adds what is known and what can be inferred without pointers: the user's hints, what the content tells, and what fills gaps. Returns
+    /// whether anything has changed.
+    fn infer(&mut self, recovery: &mut Recovery) -> bool {
         let said = recovery.remarks.len();
         let mut changed = hint::apply(self.hints, recovery);
         let mut spare = &self.survey.written - &recovery.claimed;
