@@ -5,6 +5,7 @@ mod common;
 use common::{image, truth};
 use undelfs::image::ImageOptions;
 use undelfs::recover::{Hint, OpenOptions, Recovery, SizeFrom, Time};
+use undelfs::run::Evidence;
 
 fn with(name: &str, hints: &[Hint]) -> Recovery {
     let options = OpenOptions { hints: hints.to_vec(), ..OpenOptions::new(ImageOptions::new(image(name, &[]))) };
@@ -71,4 +72,25 @@ fn content_tells_rows_from_keys() {
             assert_eq!((blocks(file.size), file.tally.missing()), (blocks(life.size), 0), "{}", life.path);
         }
     }
+}
+
+/// Whoever knows that nothing was written since gets what is withheld for doubt, as inferred.
+#[test]
+fn the_users_word_that_nothing_was_written() {
+    let open = |still: bool| {
+        let options = OpenOptions { still, ..OpenOptions::new(ImageOptions::new(image("churn", &[]))) };
+        Recovery::open(&options, &()).expect("the image opens")
+    };
+    let count = |recovery: &Recovery| {
+        let mut bytes = [0; 7];
+        recovery.files().iter().for_each(|file| Evidence::ALL.iter().for_each(|word| bytes[*word as usize] += file.tally.of(*word)));
+        bytes
+    };
+    let (without, with) = (count(&open(false)), count(&open(true)));
+    let at = |word: Evidence| (without[word as usize], with[word as usize]);
+    assert!(
+        at(Evidence::Inferred).0 < at(Evidence::Inferred).1 && at(Evidence::Unknown).0 > at(Evidence::Unknown).1,
+        "{without:?}, {with:?}"
+    );
+    assert_eq!((at(Evidence::Journal).0, at(Evidence::Chain).0), (at(Evidence::Journal).1, at(Evidence::Chain).1));
 }

@@ -123,6 +123,9 @@ pub struct RecoveryArgs {
     /// Do not use what the content of files proves to place blocks that no pointer names
     #[arg(long, help_heading = "Recovery options")]
     pub no_content: bool,
+    /// Hardly anything was written since the loss: show as inferred what the journal no longer vouches for, rather than withhold it
+    #[arg(long, help_heading = "Recovery options")]
+    pub still: bool,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]

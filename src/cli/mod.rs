@@ -108,6 +108,7 @@ fn open_options(args: &ImageArgs, global: &Global) -> Result<OpenOptions> {
         catalog: place(args),
         hints: args.recovery.hint.clone(),
         content: !args.recovery.no_content,
+        still: args.recovery.still,
     })
 }
 

@@ -74,7 +74,7 @@ impl Recovery {
         for id in self.ids().filter(|id| self.file(*id).tally.of(Evidence::Unknown) > 0) {
             for gap in self.gaps(id) {
                 let mut pieces = fill::fill(&gap, spare, self.block_size());
-                if self.file(id).span.dated {
+                if self.file(id).span.dated && !self.filesystem().journal().is_of_old_driver() {
                     within_chunks(&gap, &mut pieces);
                 }
                 let pieces = agreed(id, pieces);

@@ -70,12 +70,14 @@ pub struct OpenOptions {
     pub hints: Vec<Hint>,
     /// Whether the content of files is used to place blocks that no pointer names, and to tell sizes.
     pub content: bool,
+    /// The user's word that hardly anything was written since the loss, where the journal does not reach back to it.
+    pub still: bool,
 }
 
 impl OpenOptions {
     /// The image, with everything else as it is when nothing is asked for.
     pub fn new(image: ImageOptions) -> Self {
-        OpenOptions { image, superblock: None, scan: true, catalog: Place::Nowhere, hints: vec![], content: true }
+        OpenOptions { image, superblock: None, scan: true, catalog: Place::Nowhere, hints: vec![], content: true, still: false }
     }
 }
 

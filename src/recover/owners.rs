@@ -62,6 +62,8 @@ struct Group {
     wooed: Vec<u32>,
     /// How many chains have several losers to choose from.
     rivals: usize,
+    /// Which these are, each chain's sorted, if there are not too many chains.
+    choices: Vec<Vec<usize>>,
     /// All losers, as they are told.
     described: OnceCell<Arc<[Candidate]>>,
 }
@@ -133,7 +135,12 @@ impl Group {
         };
         // Who only may have lost something is no candidate worth naming.
         let has_losers = of.iter().filter_map(|at| self.claimant(*at)).any(|(_, claimant)| claimant.is_loser());
-        self.rivals += usize::from(has_losers && owner.is_none());
+        if has_losers && owner.is_none() {
+            self.rivals += 1;
+            if self.rivals <= MOST {
+                self.choices.push(of);
+            }
+        }
         Match { owner, has_losers, ..Match::default() }
     }
 
@@ -147,7 +154,9 @@ impl Group {
             false => some.into_iter().filter_map(tell).collect(),
         };
         let earliest = candidates.iter().map(|candidate| candidate.when).min().flatten();
-        let earliest = earliest.filter(|_| self.rivals <= candidates.len());
+        let shares = |other: &&Vec<usize>| of.iter().any(|at| other.binary_search(at).is_ok());
+        let rivals = if self.rivals > MOST { self.rivals } else { self.choices.iter().filter(shares).count() };
+        let earliest = earliest.filter(|_| rivals <= candidates.len());
         (candidates, earliest)
     }
 }

@@ -37,7 +37,8 @@ impl Past {
         let mut files = inodes.take_losses(&fs);
         sort(&mut files);
         files.iter_mut().zip(0..).for_each(|(file, number)| file.number = Some(number));
-        let stillness = Stillness::observe(&fs, &files);
+        let mut stillness = Stillness::observe(&fs, &files);
+        stillness.sworn = options.still;
         Ok(Past { fs: Arc::new(fs), files, inodes: Arc::new(inodes), stillness, hints: options.hints.clone(), content: options.content })
     }
 

@@ -100,8 +100,7 @@ impl Rebuild<'_> {
         if !self.survey.looked.goes_on() {
             self.add_cut(recovery, &mut chains, &spare);
         }
-        let lost = self.add(recovery, &chains, &claimed);
-        self.stillness.weigh(&recovery.fs, &(&claimed | lost));
+        self.add(recovery, &chains, &claimed);
         sort(&mut recovery.files);
         let mut doubted = self.settle(recovery);
         if !self.survey.looked.goes_on() && self.infer(recovery) {
@@ -210,8 +209,8 @@ impl Rebuild<'_> {
         });
     }
 
-    /// Makes lost files of chains, each with its owner where there is one. Returns the blocks that those name.
-    fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) -> RoaringTreemap {
+    /// Makes lost files of chains, each with its owner where there is one.
+    fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) {
         let fs = &recovery.fs;
         let drafts = chains.iter().map(|chain| Draft { fs, survey: self.survey, chain });
         let mut drafts: Vec<(Draft, Credence)> = drafts
@@ -221,7 +220,7 @@ impl Rebuild<'_> {
             .collect();
         let mut named = RoaringTreemap::new();
         if drafts.is_empty() {
-            return named;
+            return;
         }
         let mut contested = RoaringTreemap::new();
         for (draft, _) in &drafts {
@@ -267,6 +266,5 @@ impl Rebuild<'_> {
             !owned.contains(&(at - 1))
         });
         recovery.files.append(&mut files);
-        named
     }
 }

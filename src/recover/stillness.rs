@@ -9,7 +9,6 @@ use crate::format::indirect;
 use crate::format::inode::{Inode, S_IFREG};
 use crate::fs::Filesystem;
 use crate::units::Ino;
-use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the inodes of today tell of the time since a loss.
@@ -22,8 +21,8 @@ pub struct Stillness {
     births: BTreeMap<u64, BTreeMap<i64, usize>>,
     /// By block group of the inode, the files deleted that left no trace of where they were.
     deaths: BTreeMap<u64, Deaths>,
-    /// By block group, how many blocks lost files and chains claim.
-    lost: BTreeMap<u64, u64>,
+    /// The user says that hardly anything was written since.
+    pub sworn: bool,
     /// How fast free blocks are used again.
     turnover: Turnover,
     /// Chains without an inode. Each is a file whose inode was deleted, or is in use again: one of those deaths and births is its own.
@@ -140,23 +139,15 @@ impl Stillness {
         }
     }
 
-    /// Notes all blocks that lost files and chains claim.
-    pub fn weigh(&mut self, fs: &Filesystem, claimed: &RoaringTreemap) {
-        let superblock = &fs.geometry().superblock;
-        let blocks_in = |group: u64| {
-            let start = superblock.group_start(group);
-            claimed.range_cardinality(start..superblock.group_start(group + 1).max(start))
-        };
-        self.lost = (0..superblock.groups()).map(|group| (group, blocks_in(group))).filter(|(_, blocks)| *blocks > 0).collect();
-    }
-
     /// What the time since a file was lost can have done to its blocks. `blocks_in` tells how many it has in a group. Files with indirect
     /// blocks leave these behind; small ones the old driver puts into the group of their inode (`ext3_find_near`, fs/ext3/inode.c), the ext4
-    /// driver anywhere (`ext4_mb_group_or_file`, fs/ext4/mballoc.c). Where all files that came and went unseen cannot have taken more than
-    /// one in a hundred of the lost blocks, those are as good as they are.
+    /// driver anywhere (`ext4_mb_group_or_file`, fs/ext4/mballoc.c).
     pub fn since(&self, fs: &Filesystem, file: &LostFile, blocks_in: &dyn Fn(u64) -> u64) -> Since {
         if file.span.covered || file.span.ended.is_some_and(|ended| self.last_change <= ended) {
             return Since::Quiet;
+        }
+        if self.sworn {
+            return Since::Likely(vec![]);
         }
         let own = (0..fs.geometry().superblock.groups()).filter(|group| blocks_in(*group) > 0);
         match fs.journal().missing_since(file.span.last).and_then(|missing| self.turnover.chance(missing)) {
@@ -174,18 +165,12 @@ impl Stillness {
         let touched: BTreeSet<u64> = self.deaths.keys().chain(self.births.keys()).copied().collect();
         // A file that left no indirect block behind had no more than the direct blocks.
         let many = |unseen: u64, blocks: u64| unseen * indirect::DIRECT * 100 > blocks;
-        let lost_in = |group: u64| self.lost.get(&group).copied().unwrap_or(0).max(blocks_in(group));
         let doubtful: Vec<u64> = match fs.journal().is_of_old_driver() {
-            true => own.filter(|group| touched.contains(group) && many(unseen(*group), lost_in(*group))).collect(),
+            true => own.filter(|group| touched.contains(group) && many(unseen(*group), blocks_in(*group))).collect(),
             false => {
                 let own: Vec<u64> = own.collect();
                 let all: u64 = touched.into_iter().map(unseen).sum();
-                let lost: u64 = self.lost.values().sum();
-                if many(all.saturating_sub(self.ownerless), lost.max(own.iter().map(|group| blocks_in(*group)).sum())) {
-                    own
-                } else {
-                    vec![]
-                }
+                if many(all.saturating_sub(self.ownerless), own.iter().map(|group| blocks_in(*group)).sum()) { own } else { vec![] }
             }
         };
         Since::Likely(doubtful)
