@@ -101,7 +101,12 @@ impl Forest<'_> {
         for child in named {
             votes[usize::from(self.level(child, depth + 1)).min(3)] += 1;
         }
-        let most = (1..=2u8).max_by_key(|level| votes[usize::from(*level)]).filter(|level| votes[usize::from(*level)] > 0);
+        // All below a page are of one level. The IND of an older file, whose blocks became indirect blocks since, names some of each.
+        let is_most = |level: &u8| {
+            let of = votes[usize::from(*level)];
+            of > 0 && (votes.iter().sum::<u32>() - of) * 3 <= of
+        };
+        let most = (1..=2u8).find(is_most);
         self.levels[at] = most.filter(|level| self.is_row(at, *level)).map_or(1, |level| level + 1);
         self.levels[at]
     }
