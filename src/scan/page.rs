@@ -13,6 +13,10 @@
 //! Rules 1 and 2 leave next to no random bytes, text or code. What they let through of sorted integer tables, rule 3 does as
 //! well: those are told by what surrounds them (see [`super::survey`]) and by what names them (see [`crate::forest`]). So a
 //! page of few pointers or many breaks is not *strong*: something else has to speak for it.
+//!
+//! Measured with `examples/candidates.rs`, as blocks of a filesystem of 512 MiB: of 1,089,257 blocks of a Debian's `/usr/lib` 477 are pages
+//! (4.4e-4), 41 of them strong without being consecutive integers (3.8e-5); of 54,319 blocks of databases, libraries and media 629 (1.2e-2,
+//! a third of them consecutive integers), none strong. Of some 1,000 INDs and DINDs of live files on kernel-made images none is missed.
 
 use crate::format::journal::MAGIC;
 use crate::fs::Filesystem;
