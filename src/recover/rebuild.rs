@@ -112,13 +112,19 @@ impl Rebuild<'_> {
     /// Adds what is known and what can be inferred without pointers: the user's hints, what the content tells, and what fills gaps. Returns
     /// whether anything has changed.
     fn infer(&mut self, recovery: &mut Recovery) -> bool {
+        let mut changed = self.content && recovery.join_parts(self.progress);
+        if changed {
+            sort(&mut recovery.files);
+            self.settle(recovery);
+        }
         let said = recovery.remarks.len();
-        let mut changed = hint::apply(self.hints, recovery);
+        changed |= hint::apply(self.hints, recovery);
         let mut spare = &self.survey.written - &recovery.claimed;
         if self.content {
             changed |= recovery.examine_beginnings(&mut spare);
             changed |= recovery.confirm(self.progress);
             changed |= recovery.prove(&mut spare, self.progress);
+            changed |= recovery.place_pages(&mut spare, self.progress);
         }
         let ends = std::mem::take(&mut self.ends);
         changed |= recovery.fill_gaps(&mut spare, &ends, self.content);

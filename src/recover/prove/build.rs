@@ -6,14 +6,15 @@ use super::super::chains;
 use super::super::{FileId, LostFile, Mapping, Progress, Recovery};
 use super::Piece;
 use super::count::Ruler;
-use super::gap::{Gap, Solver};
+use super::gap::Gap;
 use super::index::{self, Found, Index};
 use super::keys::Leaves;
+use super::solver::Solver;
 use super::state::Start;
 use super::subject::{self, Subject};
 use super::walk::{Node, walk};
 use crate::content::myisam::dynamic::RowBlocks;
-use crate::content::{self, Facts, Kind, Tiling};
+use crate::content::{Facts, Tiling};
 use crate::units::{Block, FileBlock};
 use roaring::RoaringTreemap;
 use std::cell::OnceCell;
@@ -77,13 +78,13 @@ impl Recovery {
     /// What a stretch tells of its table; `None` where no column counts.
     fn learn(&self, id: FileId, found: &Found) -> Option<Subject> {
         let bytes = index::read(&self.fs, found.first..found.first + u64::from(found.blocks))?;
-        let order = content::order_anywhere(Kind::MyisamDynamic, Facts::default())?;
+        let order = ROWS.order(Facts::default());
         Some(Subject::learnt(id, ROWS, &*order, &bytes, found.head as usize, self.block_size() as usize))
             .filter(|subject| subject.stride.is_some())
     }
 
     fn is_own(&self, subject: &Subject, found: &Found) -> bool {
-        let blocks = found.first..found.first + u64::from(found.blocks).min(super::gap::BLOCKS_ALIKE);
+        let blocks = found.first..found.first + u64::from(found.blocks).min(super::candidates::BLOCKS_ALIKE);
         let bytes = index::read(&self.fs, blocks).unwrap_or_default();
         subject.is_alike(&subject.order.ranks(&bytes, found.head as usize))
     }
