@@ -40,12 +40,13 @@ impl Column {
         if values.len() * 10 < rows.len() * 9 {
             return None;
         }
-        let rises = values.windows(2).filter(|pair| pair[0] < pair[1]).count();
+        let rises: Vec<u64> = values.windows(2).filter(|pair| pair[0] < pair[1]).map(|pair| pair[1] - pair[0]).collect();
         // What is taken for the first rows may be none.
         let span = median(&values[values.len().checked_sub(MEDIAN_OF)?..])?.checked_sub(median(&values[..MEDIAN_OF])?)?;
         let rows = values.len() as u64;
         // What rises from row to row but not on the whole begins again and again: the low byte of a number.
-        (rises * 10 >= (values.len() - 1) * 9 && span * 2 >= rows && span / rows <= MAX_STEP).then(|| (span / rows).max(1))
+        let goes_on = span.saturating_mul(2) >= rows.saturating_mul(median(&rises)?);
+        (rises.len() * 10 >= (values.len() - 1) * 9 && goes_on && span / rows <= MAX_STEP).then(|| (span / rows).max(1))
     }
 }
 
