@@ -54,6 +54,7 @@
 //! are missing from the journal, and files came and went that left no trace of where they were, it is not.
 
 pub mod behind;
+mod bitmaps;
 pub mod catalog;
 pub mod content;
 pub mod error;

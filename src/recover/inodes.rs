@@ -6,9 +6,11 @@ use super::file::LostFile;
 use super::history::{InodeCopy, Life, lives, losses};
 use crate::format::group::INODE_UNINIT;
 use crate::format::inode::{Inode, S_IFDIR, S_IFMT};
+use crate::format::is_blank;
 use crate::fs::Filesystem;
 use crate::journal::Copy;
 use crate::units::{Block, Ino, Moment};
+use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What the inode tables say.
@@ -123,16 +125,38 @@ impl Inodes {
     }
 }
 
-/// Gives every block of the inode tables that was ever written to `visit`, with its first inode and as it would be after replay. Returns how
-/// many cannot be read.
+/// Blocks that are read at a time: 1 MiB with blocks of 4 KiB.
+const AT_ONCE: u64 = 256;
+
+/// Gives every block of the inode tables that holds anything to `visit`, with its first inode and as it would be after replay. Returns how
+/// many cannot be read. The first pass looks for them, the others know where they are.
 fn each_table_block(fs: &Filesystem, progress: &dyn Progress, visit: &mut dyn FnMut(Block, Ino, &[u8])) -> u64 {
+    let mut bytes = vec![];
+    if let Some(written) = fs.written_tables().get() {
+        let mut blocks = written.iter().peekable();
+        while let Some(first) = blocks.next() {
+            let mut end = first + 1;
+            while end - first < AT_ONCE && blocks.next_if_eq(&end).is_some() {
+                end += 1;
+            }
+            read_blocks(fs, first, end - first, &mut bytes);
+            visit_blocks(fs, first, &bytes, visit);
+        }
+        return 0;
+    }
     let (geometry, size) = (fs.geometry(), fs.block_size());
     let groups = geometry.superblock.groups();
+    let (mut unreadable, mut written) = (0, RoaringTreemap::new());
+    let mut visit = |block: Block, first: Ino, bytes: &[u8]| {
+        if !is_blank(bytes) {
+            written.insert(block.get());
+            visit(block, first, bytes);
+        }
+    };
     let replayed: BTreeSet<u64> = match fs.journal().is_dirty() {
         true => fs.journal().copied_blocks().filter(|(block, _)| fs.journal().replayed(*block).is_some()).map(|(at, _)| at.get()).collect(),
         false => BTreeSet::new(),
     };
-    let (mut unreadable, mut bytes) = (0, vec![]);
     // The hole that was met last: most groups of a sparse image lie in few of them.
     let mut hole = 0..0;
     for number in 0..groups {
@@ -143,7 +167,7 @@ fn each_table_block(fs: &Filesystem, progress: &dyn Progress, visit: &mut dyn Fn
         }
         let (mut at, end) = (group.inode_table.get(), group.inode_table.get().saturating_add(geometry.table_blocks()));
         while at < end {
-            // 256 blocks at a time: 1 MiB with 4 KiB blocks. Holes of a sparse image hold no inodes, but what is replayed over them may.
+            // Holes of a sparse image hold no inodes, but what is replayed over them may.
             if !hole.contains(&at) {
                 hole = at..fs.image().next_data(at * size).map_or(u64::MAX, |data| data / size);
             }
@@ -153,19 +177,25 @@ fn each_table_block(fs: &Filesystem, progress: &dyn Progress, visit: &mut dyn Fn
             if at >= end {
                 break;
             }
-            let count = (end - at).min(256);
+            let count = (end - at).min(AT_ONCE);
             unreadable += read_blocks(fs, at, count, &mut bytes);
-            for (home, number) in bytes.chunks_exact(size as usize).zip(at..) {
-                let Some(block) = Block::new(number) else { continue };
-                let copy = if replayed.contains(&number) { fs.read_block(block).ok() } else { None };
-                if let Some(first) = geometry.first_inode_of(block) {
-                    visit(block, first, copy.as_deref().unwrap_or(home));
-                }
-            }
+            visit_blocks(fs, at, &bytes, &mut visit);
             at += count;
         }
     }
+    let _ = fs.written_tables().set(written);
     unreadable
+}
+
+/// Gives the blocks from `at` on, whose bytes on the disk these are, to `visit`.
+fn visit_blocks(fs: &Filesystem, at: u64, bytes: &[u8], visit: &mut dyn FnMut(Block, Ino, &[u8])) {
+    for (home, number) in bytes.chunks_exact(fs.block_size() as usize).zip(at..) {
+        let Some(block) = Block::new(number) else { continue };
+        let copy = if fs.journal().replayed(block).is_some() { fs.read_block(block).ok() } else { None };
+        if let Some(first) = fs.geometry().first_inode_of(block) {
+            visit(block, first, copy.as_deref().unwrap_or(home));
+        }
+    }
 }
 
 /// Reads blocks as they stand; zeros for those that cannot be read. Returns how many these are.
