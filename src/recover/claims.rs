@@ -171,7 +171,7 @@ pub fn settle(
             })
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
-        let (own, unshown, verdict) = settle_one(fs, reuse, file, taken, stillness, index, read, &mut pieces);
+        let (own, unshown, verdict) = settle_one(fs, reuse, (index, file), taken, stillness, read, &mut pieces);
         if let Some(life) = life {
             epochs.entry(life).or_default().push(index);
         }
@@ -186,10 +186,9 @@ pub fn settle(
 fn settle_one(
     fs: &Filesystem,
     reuse: &Reuse,
-    file: &mut LostFile,
+    (index, file): (usize, &mut LostFile),
     taken: Taken<'_>,
     stillness: &Stillness,
-    index: usize,
     read: &mut dyn FnMut(&Seen),
     pieces: &mut Pieces,
 ) -> (RoaringTreemap, RoaringTreemap, Verdict) {

@@ -7,6 +7,7 @@ use super::rebuild::{Known, Rebuild};
 use super::reuse::Reuse;
 use super::stillness::Stillness;
 use super::{LostFile, OpenOptions, Progress, Recovery, claims, names, sort};
+use crate::catalog;
 use crate::error::Result;
 use crate::fs::Filesystem;
 use crate::image::Image;
@@ -34,6 +35,7 @@ impl Past {
         let image = Image::open(&options.image)?;
         progress.step("reading the journal", 0, 0);
         let fs = Filesystem::open(image, options.superblock, options.image.journal.as_deref())?;
+        catalog::recall(&fs, &options.catalog, &options.image);
         let mut inodes = Inodes::scan(&fs, progress);
         let mut files = inodes.take_losses(&fs);
         sort(&mut files);
