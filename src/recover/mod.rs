@@ -125,6 +125,15 @@ impl Recovery {
         }
     }
 
+    /// Does something to the files, and forgets what was resolved of them if that changed anything.
+    fn noted(&mut self, change: impl FnOnce(&mut Recovery) -> bool) -> bool {
+        let changed = change(self);
+        if changed {
+            *lock(&self.pieces) = Pieces::default();
+        }
+        changed
+    }
+
     /// All lost files, newest loss first.
     pub fn files(&self) -> &[LostFile] {
         &self.files

@@ -118,24 +118,24 @@ impl Rebuild<'_> {
     /// whether anything has changed.
     fn infer(&mut self, recovery: &mut Recovery) -> bool {
         let said = recovery.remarks.len();
-        let mut changed = hint::apply(self.hints, recovery);
         let mut spare = &self.survey.written - &recovery.claimed;
+        let mut changed = recovery.noted(|recovery| hint::apply(self.hints, recovery));
         if self.content {
-            changed |= recovery.examine_beginnings(&mut spare);
-            changed |= recovery.confirm(self.progress);
-            changed |= recovery.prove(&mut spare, self.progress);
+            changed |= recovery.noted(|recovery| recovery.examine_beginnings(&mut spare));
+            changed |= recovery.noted(|recovery| recovery.confirm(self.progress));
+            changed |= recovery.noted(|recovery| recovery.prove(&mut spare, self.progress));
         }
         let ends = std::mem::take(&mut self.ends);
-        changed |= recovery.fill_gaps(&mut spare, &ends, self.content);
+        changed |= recovery.noted(|recovery| recovery.fill_gaps(&mut spare, &ends, self.content));
         if self.content {
-            changed |= recovery.examine_beginnings(&mut spare);
+            changed |= recovery.noted(|recovery| recovery.examine_beginnings(&mut spare));
             if recovery.build_tables(&mut spare, self.progress) {
                 sort(&mut recovery.files);
                 self.settle(recovery);
                 // What the user knows may be of these.
                 recovery.remarks.truncate(said);
-                hint::apply(self.hints, recovery);
-                recovery.examine_beginnings(&mut spare);
+                recovery.noted(|recovery| hint::apply(self.hints, recovery));
+                recovery.noted(|recovery| recovery.examine_beginnings(&mut spare));
                 changed = true;
             }
         }
