@@ -17,8 +17,8 @@
 //! * [`journal`] reads the whole log as history: transactions, copies of blocks over time, revokes, what replay would
 //!   write, and since when nothing is missing. A [`units::Moment`] is a transaction's place in time.
 //! * [`fs`] is the filesystem as it would be after replay: bitmaps, inodes, current block maps. [`tables`] goes through all inode tables.
-//! * [`scan`] looks through free blocks for *pages*: what can be indirect blocks; [`catalog`] keeps what it found, so that this is done
-//!   once. [`forest`] grows chains from pages: IND under DIND under TIND by who names whom, then the trees of one file by what
+//! * [`scan`] looks through free blocks for *pages*, what can be indirect blocks, and on the way for rows of tables and for beginnings of
+//!   files; [`catalog`] keeps what it found, so that this is done once. [`forest`] grows chains from pages: IND under DIND under TIND by who names whom, then the trees of one file by what
 //!   begins where something else ends.
 //! * [`recover`] finds what was lost. [`recover::Past`] is what inodes and journal tell; with a survey of free space, or of what was looked
 //!   through of it so far, it becomes a [`recover::Recovery`]. Copies of an inode over time become lives, lives end in losses (`history`), each a
