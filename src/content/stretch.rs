@@ -68,7 +68,7 @@ pub fn holds_rows(bytes: &[u8]) -> bool {
     let odd = |head: &[u8; ALIGN]| u32::from_le_bytes(*head) & 0xf1 == 1;
     let could = |head: &[u8; ALIGN]| match head[0] {
         1 | 7 => head[2] % 4 == 1,
-        3 | 9 => (head[2] % 4 + head[3] % 4) % 4 == 0,
+        3 | 9 => (head[2] % 4 + head[3] % 4).is_multiple_of(4),
         kind => kind <= 11,
     };
     let heads = bytes.as_chunks::<ALIGN>().0;
