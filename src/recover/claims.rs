@@ -108,7 +108,6 @@ pub struct Seen<'a> {
 }
 
 /// What the pass found of all files.
-#[derive(Default)]
 pub struct Settled {
     /// One for each file.
     pub verdicts: Vec<Verdict>,
@@ -121,16 +120,17 @@ pub struct Settled {
 }
 
 /// Settles who has which block. `files` are sorted, newest loss first; their tallies, and sizes that rest on the chain, are filled
-/// in. `read` is given every indirect block of theirs.
+/// in. `read` is given every indirect block of theirs; `cache` is room for pieces of their block maps, in bytes.
 pub fn settle(
     fs: &Filesystem,
     reuse: &Reuse,
     stillness: &Stillness,
     files: &mut [LostFile],
+    cache: usize,
     read: &mut dyn FnMut(&Seen),
     progress: &dyn Progress,
 ) -> Settled {
-    let Settled { mut verdicts, claimed: mut seen, mut doubted, mut pieces } = Settled::default();
+    let (mut verdicts, mut seen, mut doubted, mut pieces) = (vec![], RoaringTreemap::new(), RoaringTreemap::new(), Pieces::new(cache));
     verdicts.reserve_exact(files.len());
     // The losses of one life, newest first. Orphans have no life that is known.
     let mut epochs: HashMap<(Ino, Option<Generation>), Vec<usize>> = HashMap::new();

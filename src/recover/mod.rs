@@ -69,12 +69,23 @@ pub struct OpenOptions {
     pub content: bool,
     /// The user's word that hardly anything was written since the loss, where the journal does not reach back to it.
     pub still: bool,
+    /// Bytes of memory for pieces of the files' block maps; all files share it.
+    pub cache: usize,
 }
 
 impl OpenOptions {
     /// The image, with everything else as it is when nothing is asked for.
     pub fn new(image: ImageOptions) -> Self {
-        OpenOptions { image, superblock: None, scan: true, catalog: Place::Nowhere, hints: vec![], content: true, still: false }
+        OpenOptions {
+            image,
+            superblock: None,
+            scan: true,
+            catalog: Place::Nowhere,
+            hints: vec![],
+            content: true,
+            still: false,
+            cache: pieces::ROOM,
+        }
     }
 }
 
@@ -129,7 +140,7 @@ impl Recovery {
     fn noted(&mut self, change: impl FnOnce(&mut Recovery) -> bool) -> bool {
         let changed = change(self);
         if changed {
-            *lock(&self.pieces) = Pieces::default();
+            lock(&self.pieces).clear();
         }
         changed
     }

@@ -146,8 +146,8 @@ impl Rebuild<'_> {
     fn settle(&mut self, recovery: &mut Recovery) -> RoaringTreemap {
         self.stillness.forget_owned(&recovery.fs, &recovery.files);
         let mut ends = Ends::default();
-        let settled =
-            claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, &mut |seen| ends.see(seen), self.progress);
+        let (room, see) = (lock(&recovery.pieces).room(), &mut |seen: &Seen| ends.see(seen));
+        let settled = claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, room, see, self.progress);
         (recovery.verdicts, recovery.claimed) = (settled.verdicts, settled.claimed);
         self.ends = ends.ends;
         *lock(&recovery.pieces) = settled.pieces;
