@@ -16,9 +16,9 @@
 //! * [`geometry`] says where everything lies: superblock and group descriptors, or their backups.
 //! * [`journal`] reads the whole log as history: transactions, copies of blocks over time, revokes, what replay would
 //!   write, and since when nothing is missing. A [`units::Moment`] is a transaction's place in time.
-//! * [`fs`] is the filesystem as it would be after replay: bitmaps, inodes, current block maps.
-//! * [`scan`] looks through free blocks for *pages*: what can be indirect blocks; [`catalog`] keeps what it found, so that this is done
-//!   once. [`forest`] grows chains from pages: IND under DIND under TIND by who names whom, then the trees of one file by what
+//! * [`fs`] is the filesystem as it would be after replay: bitmaps, inodes, current block maps. [`tables`] goes through all inode tables.
+//! * [`scan`] looks through free blocks for *pages*, what can be indirect blocks, and on the way for rows of tables and for beginnings of
+//!   files; [`catalog`] keeps what it found, so that this is done once. [`forest`] grows chains from pages: IND under DIND under TIND by who names whom, then the trees of one file by what
 //!   begins where something else ends.
 //! * [`recover`] finds what was lost. [`recover::Past`] is what inodes and journal tell; with a survey of free space, or of what was looked
 //!   through of it so far, it becomes a [`recover::Recovery`]. Copies of an inode over time become lives, lives end in losses (`history`), each a
@@ -30,7 +30,8 @@
 //!   blocks are worth where the journal does not reach back, `turnover` how fast they are used again where it does. `read` turns it into bytes, `unclaimed` what
 //!   none of them claims of free space.
 //! * [`content`] knows formats of files by their bytes alone: kind, length, and which block comes next. It knows no image and no block numbers.
-//!   `recover::prove` asks it: which free blocks go on with a table's rows, whether blocks in doubt still hold them, how long a file is.
+//!   `recover::prove` asks it: which chains are parts of one table, which free blocks go on with its rows or are its pages, whether blocks in doubt still hold
+//!   them, how long a file is.
 //! * [`run`] is the currency between all of them: file block, physical block, length, [`run::Evidence`].
 //!   "Where are a file's blocks" has one answer, [`recover::Recovery::run_at`]. What no pointer leads to is [`recover::Placed`] in
 //!   the file's [`recover::Mapping`]; what is mapped in another way (extents) becomes another one behind it.
@@ -54,6 +55,7 @@
 //! are missing from the journal, and files came and went that left no trace of where they were, it is not.
 
 pub mod behind;
+mod bitmaps;
 pub mod catalog;
 pub mod content;
 pub mod error;
@@ -70,6 +72,7 @@ pub mod report;
 pub mod run;
 pub mod scan;
 pub mod sys;
+pub mod tables;
 pub mod tree;
 pub mod units;
 pub mod xattr;

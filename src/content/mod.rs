@@ -5,7 +5,8 @@
 //!   weighs which block can be the next.
 //! * [`order`] is the same for every format that ties its blocks together, InnoDB's pages too; [`absolute`] and [`check`] are
 //!   for single blocks.
-//! * [`Tiling`] finds such records in free space, as [`Stretch`]es of blocks.
+//! * [`Tiling`] finds such records in free space, as [`Stretch`]es of blocks: rows of a fixed table by what they have in common
+//!   ([`myisam::shape`]), of a compressed one by the numbers that they unpack to ([`myisam::unpack`]).
 //! * [`Verdict`] is the common measure: contradicted, or how many other blocks would fit as well.
 //!
 //! Pure functions of bytes: no I/O, no logging, nothing that panics. They know no image, no block numbers and no pointers.
@@ -24,9 +25,9 @@ mod table;
 mod text;
 mod verdict;
 
-pub use identify::{Kind, identify};
+pub use identify::{Kind, identify, identify_anywhere};
 pub use knowledge::{Facts, Order, Placement, Tiling, absolute, check, order};
 pub use length::{end, length};
 pub use records::Walker;
-pub use stretch::Stretch;
+pub use stretch::{Stretch, holds_rows};
 pub use verdict::Verdict;

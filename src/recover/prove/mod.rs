@@ -1,12 +1,16 @@
 //! Places blocks that no pointer names any more by what their content proves: the records of a file tile it, and a column that counts
 //! says which comes next.
 //!
+//! Before that, chains that are parts of one table are joined (`join`, by what `joints` finds between `part`s).
+//!
 //! Candidates are *spare* blocks: free, with content, and claimed by no file that is lost. `index` finds stretches of records among them
-//! in one pass, which is made only if a file of such a kind has gaps. `walk` follows a stretch with what was learnt of the file
-//! (`subject`), `gap` finds which of them follow each other, from both ends of a gap. A stretch is placed only where
+//! in one pass, which is made only if a file of such a kind can have lost some. `walk` follows a stretch with what was learnt of the file
+//! (`subject`), `solver` finds which of the `candidates` follow each other (`next`), from both ends of a `gap`. Pages of InnoDB say
+//! themselves where they stand (`numbered`). A stretch is placed only where
 //!
 //! * it goes on directly from a known block, or leads directly to one: next to it on the disk, or found as the only one that fits, by the
-//!   places of its records and by the counting column together ([`Verdict::proves`](crate::content::Verdict::proves));
+//!   places of its records and by the counting column together ([`Verdict::proves`](crate::content::Verdict::proves)); or the values of that
+//!   column, and the rows' length (`count`) or the table's `keys`, leave no other place;
 //! * and everything that is placed in a gap agrees: what leads from one end to the other has exactly the gap's length.
 //!
 //! What fits in two places, or claims the same block twice, is left out.
@@ -31,8 +35,7 @@ mod subject;
 mod walk;
 
 use super::placed::Basis;
-use super::{FileId, Mapping, Pieces, Progress, Recovery, fill};
-use crate::fs::lock;
+use super::{FileId, Mapping, Progress, Recovery, fill};
 use crate::run::Evidence;
 use crate::units::{Block, FileBlock};
 use gap::Gap;
@@ -81,7 +84,6 @@ impl Recovery {
                 placed.get_or_insert_default().confirm(std::mem::take(ranges));
             }
         }
-        *lock(&self.pieces) = Pieces::default();
         !confirmed.is_empty()
     }
 
@@ -121,7 +123,6 @@ impl Recovery {
         }
         drop_rivals(&mut found);
         found.retain(|(_, pieces)| !pieces.is_empty());
-        *lock(&self.pieces) = Pieces::default();
         for (id, pieces) in &found {
             if let Mapping::Indirect { placed, .. } = &mut self.files[id.0 as usize].mapping {
                 let placed = placed.get_or_insert_default();

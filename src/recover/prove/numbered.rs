@@ -2,12 +2,11 @@
 //! placed page by page, wherever it stands.
 
 use super::super::placed::Basis;
-use super::super::{FileId, Mapping, Pieces, Progress, Recovery, file};
+use super::super::{FileId, Mapping, Progress, Recovery, file};
 use super::gap::{self, Gap};
 use super::{Piece, index::read};
 use super::{confirm, drop_rivals, index, subject};
 use crate::content::innodb;
-use crate::fs::lock;
 use crate::run::Evidence;
 use crate::units::{Block, FileBlock};
 use rayon::iter::{ParallelBridge, ParallelIterator};
@@ -136,7 +135,6 @@ impl Recovery {
                 }
             }
         }
-        *lock(&self.pieces) = Pieces::default();
         any
     }
 
