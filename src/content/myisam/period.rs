@@ -7,6 +7,8 @@ use std::collections::HashMap;
 const SHORTEST: usize = 5;
 /// Bytes looked at: more than enough for rows of some kilobytes.
 const LOOK_AT: usize = 1 << 16;
+/// Numbers that are remembered.
+const PLACES: usize = 1 << 16;
 /// Numbers that must be followed twice by the next one at the same distance. Three numbers of 3 bytes agree by chance once in 2^48.
 const FEWEST: usize = 16;
 
@@ -16,16 +18,19 @@ pub fn rows(bytes: &[u8]) -> Option<(usize, usize)> {
     let bytes = &bytes[..bytes.len().min(LOOK_AT)];
     // The low bytes of whatever number it is.
     let value = |at: usize| array(bytes, at).map(|[a, b, c]| u32::from_le_bytes([a, b, c, 0]));
-    let (mut last, mut votes): (HashMap<u32, usize>, HashMap<usize, (usize, usize)>) = Default::default();
+    // Where each number stood last: those that share a place push each other out, which costs a few votes.
+    let mut last = vec![(u32::MAX, 0); PLACES];
+    let place = |number: u32| (number.wrapping_mul(0x9e37_79b1) >> (u32::BITS - PLACES.ilog2())) as usize;
+    let mut votes: HashMap<usize, (usize, usize)> = HashMap::new();
     for at in 0..bytes.len().saturating_sub(2) {
         let Some(number) = value(at) else { break };
-        let before = number.checked_sub(1).and_then(|before| last.get(&before).copied());
-        if let Some(length) = before.map(|before| at - before).filter(|length| *length >= SHORTEST)
+        let before = number.checked_sub(1).map(|before| (before, last[place(before)])).filter(|(before, (known, _))| before == known);
+        if let Some(length) = before.map(|(_, (_, before))| at - before).filter(|length| *length >= SHORTEST)
             && value(at + length) == Some(number + 1)
         {
             votes.entry(length).or_insert((0, at)).0 += 1;
         }
-        last.insert(number, at);
+        last[place(number)] = (number, at);
     }
     let (length, (count, at)) = votes.into_iter().max_by_key(|(length, (count, _))| (*count, std::cmp::Reverse(*length)))?;
     // Of the rows that there is room for, half at least.

@@ -55,13 +55,21 @@ impl Tablespace {
     /// The same for pages of so many blocks.
     fn with(recovery: &Recovery, id: FileId, page: u64) -> Option<Tablespace> {
         let mut votes: HashMap<Tablespace, usize> = HashMap::new();
-        let mut left = SAMPLE;
+        let (mut left, mut strange) = (SAMPLE, 0);
         for run in recovery.runs(id).take(RUNS).filter(subject::is_named) {
             let first = run.file_block.0.next_multiple_of(page);
             for at in (first..run.end().0.saturating_sub(page - 1)).step_by(page as usize).take(OF_RUN.min(left)) {
                 left -= 1;
-                let Some(bytes) = subject::read(recovery, id, FileBlock(at), page) else { continue };
-                let Some(one) = innodb::proven(&bytes) else { continue };
+                let Some(head) = subject::read(recovery, id, FileBlock(at), 1) else { continue };
+                if innodb::Page::parse(&head).is_none() {
+                    // Pages that were never written are zeros.
+                    strange += usize::from(head.iter().any(|byte| *byte != 0));
+                    if strange >= FEWEST && votes.is_empty() {
+                        return None;
+                    }
+                    continue;
+                }
+                let Some(one) = subject::read(recovery, id, FileBlock(at), page).and_then(|bytes| innodb::proven(&bytes)) else { continue };
                 let shift = i64::try_from(u64::from(one.number) * page).ok()?.checked_sub_unsigned(at)?;
                 *votes.entry(Tablespace { id: one.space, page, shift }).or_default() += 1;
             }

@@ -136,7 +136,7 @@ impl Subject {
 }
 
 /// Runs of a file in which rows of one length are looked for, and blocks of each.
-const TRIED: usize = 3;
+const TRIED: usize = 2;
 const LEARN: u64 = 64;
 
 /// How the rows of a file are told apart, from its longest runs.
