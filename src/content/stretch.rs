@@ -32,10 +32,12 @@ pub fn stretches(records: &(impl Records + ?Sized), bytes: &[u8], block_size: us
     let (align, block_size) = (records.align().max(1), block_size.max(1));
     let mut heads = vec![0u32; bytes.len().div_ceil(align)];
     for place in (0..heads.len()).rev() {
-        if let Step::Record(length) = records.step(&bytes[place * align..])
+        let rest = &bytes[place * align..];
+        if let Step::Record(length) = records.step(rest)
             && (length as usize).is_multiple_of(align)
         {
-            heads[place] = heads.get(place + length as usize / align).map_or(0, |after| *after).saturating_add(1);
+            let after = heads.get(place + length as usize / align).map_or(0, |after| *after);
+            heads[place] = after.saturating_add(u32::from(records.is_telling(rest)));
         }
     }
     let mut found = vec![];

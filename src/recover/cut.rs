@@ -106,7 +106,7 @@ impl Cut {
     pub fn file(&self, draft: &Draft, paths: &HashMap<Ino, Vec<u8>>) -> LostFile {
         let chain = draft.file(&[]);
         let mut placed = draft.placed();
-        placed.shift(self.first.0 - indirect::DIRECT);
+        placed.shift((self.first.0 - indirect::DIRECT).cast_signed());
         let pointer = |block: Block| Pointer { block, evidence: Evidence::Chain, since: Moment::NOW };
         let pointers = Box::new(self.inode.pointers().map(|block| block.map(pointer)));
         LostFile {

@@ -117,19 +117,26 @@ impl Rebuild<'_> {
     /// Adds what is known and what can be inferred without pointers: the user's hints, what the content tells, and what fills gaps. Returns
     /// whether anything has changed.
     fn infer(&mut self, recovery: &mut Recovery) -> bool {
+        let mut changed = self.content && recovery.join_parts(self.progress);
+        if changed {
+            sort(&mut recovery.files);
+            self.settle(recovery);
+        }
         let said = recovery.remarks.len();
+        let rows = self.survey.near_rows(recovery.block_size());
         let mut spare = &self.survey.written - &recovery.claimed;
-        let mut changed = recovery.noted(|recovery| hint::apply(self.hints, recovery));
+        changed |= recovery.noted(|recovery| hint::apply(self.hints, recovery));
         if self.content {
             changed |= recovery.noted(|recovery| recovery.examine_beginnings(&mut spare));
             changed |= recovery.noted(|recovery| recovery.confirm(self.progress));
-            changed |= recovery.noted(|recovery| recovery.prove(&mut spare, self.progress));
+            changed |= recovery.noted(|recovery| recovery.prove(&mut spare, &rows, self.progress));
+            changed |= recovery.noted(|recovery| recovery.place_pages(&mut spare, self.progress));
         }
         let ends = std::mem::take(&mut self.ends);
         changed |= recovery.noted(|recovery| recovery.fill_gaps(&mut spare, &ends, self.content));
         if self.content {
             changed |= recovery.noted(|recovery| recovery.examine_beginnings(&mut spare));
-            if recovery.build_tables(&mut spare, self.progress) {
+            if recovery.build_tables(&mut spare, &rows, self.progress) {
                 sort(&mut recovery.files);
                 self.settle(recovery);
                 // What the user knows may be of these.
