@@ -139,6 +139,9 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
                     "files came and went since that left no trace, but the rows in it continue those around",
                 )
             }
+            (Fate::Stands | Fate::Likely, Since::Likely(groups)) if doubtful(groups) && self.file.is_dubious() => {
+                run(Evidence::Unknown, Place::Home, "nothing speaks for it that its indirect block is more than a table of numbers")
+            }
             (Fate::Likely, Since::Likely(groups)) if doubtful(groups) => {
                 run(Evidence::Unknown, Place::Home, "nothing tells whether the block was used after the loss")
             }
@@ -148,6 +151,12 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             (Fate::Stands | Fate::Likely, _) if pointer.evidence == Evidence::Inferred => {
                 run(Evidence::Inferred, Place::Home, Basis::Allocation.reason())
             }
+            // With all direct blocks before it, and nothing used since, an IND is the file's first.
+            (Fate::Stands | Fate::Likely, since) if self.file.is_adrift() && !(*since == Since::Quiet && self.begins()) => run(
+                Evidence::Inferred,
+                Place::Home,
+                "nothing is known to have used the block since; but nothing tells where in the file its indirect block stood",
+            ),
             (Fate::Stands, _) | (Fate::Likely, Since::Quiet) => run(pointer.evidence, Place::Home, ""),
             (Fate::Likely, Since::Likely(_)) => run(
                 Evidence::Inferred,
@@ -157,6 +166,11 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             (Fate::Overwritten(reason), _) => run(Evidence::Overwritten, Place::Home, reason),
             (Fate::Absurd, _) => Run::absent(at, 1, Evidence::Unknown, "the pointer is damaged"),
         }
+    }
+
+    /// Whether all direct blocks are known.
+    fn begins(&self) -> bool {
+        matches!(&self.file.mapping, Mapping::Indirect { pointers, .. } if pointers[..indirect::DIRECT as usize].iter().all(Option::is_some))
     }
 
     fn leaf(&self, pointer: Option<Pointer>, first: FileBlock, absent: Absent) -> Arc<[Run]> {

@@ -74,6 +74,19 @@ impl Draft<'_> {
         }
     }
 
+    /// Whether each of its INDs begins with its first pointer and has no holes, near what it names: as those of most files do, however small.
+    pub fn is_regular(&self) -> bool {
+        let leaves = || self.chain.tables.iter().filter(|table| table.level == 1).map(|table| self.page(table));
+        leaves().all(|page| page.begin == 0 && page.holes() == 0) && !self.is_far_from_data()
+    }
+
+    /// The lost file that it would be if it is none: every other claim goes before its own.
+    pub fn dubious(&self) -> LostFile {
+        let file = self.file(&[]);
+        let orphan = file.orphan.map(|orphan| Orphan { dubious: true, ..orphan });
+        LostFile { orphan, span: Span { freed: Moment::PAST, ..file.span }, ..file }
+    }
+
     /// Whether none of its INDs is near anything that it names: both drivers look for room for an IND where the data is going to be (`ext3_alloc_branch`, `ext4_ind_map_blocks`), and go elsewhere only where there is none.
     pub fn is_far_from_data(&self) -> bool {
         let group = |block: Block| self.fs.bit_of(block).0;
@@ -116,7 +129,9 @@ impl Draft<'_> {
         }
         let mapping = Mapping::Indirect { pointers, certain: false, placed: Some(Box::new(self.placed())) };
         let unfinished = self.survey.looked.goes_on();
-        let orphan = self.chain.top(self.survey).map(|page| Orphan { top: page.block, candidates: Arc::default(), unfinished });
+        let adrift = self.chain.tables.iter().all(|table| table.level == 1);
+        let orphan = self.chain.top(self.survey);
+        let orphan = orphan.map(|page| Orphan { top: page.block, candidates: Arc::default(), adrift, dubious: false, unfinished });
         LostFile { mapping, orphan, ..without_inode(self.span()) }
     }
 
@@ -184,7 +199,7 @@ fn span(fs: &Filesystem, indirect: impl Iterator<Item = Block> + Clone) -> Span 
 
 /// A lost file of which no indirect block is left, named by its first block.
 pub fn without_pointers(fs: &Filesystem, first: Block) -> LostFile {
-    let orphan = Some(Orphan { top: first, candidates: Arc::default(), unfinished: false });
+    let orphan = Some(Orphan { top: first, candidates: Arc::default(), adrift: false, dubious: false, unfinished: false });
     LostFile { orphan, ..without_inode(span(fs, std::iter::empty())) }
 }
 

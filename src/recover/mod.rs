@@ -26,6 +26,7 @@ mod table;
 mod takers;
 mod turnover;
 mod unclaimed;
+mod wear;
 
 pub use crate::progress::Progress;
 pub use file::{Candidate, FileId, Key, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time, Zeroed};

@@ -47,7 +47,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             return pointer.map_or_else(|| nothing(absent), |pointer| self.table(pointer, level, first));
         };
         let mut table = match (placed.table(level, first), pointer) {
-            (Some(found), _) => self.placed_table(found, placed, Spot::Indirect(level, first)),
+            (Some(found), _) => self.placed_table(found, placed),
             (None, _) if placed.refuses(level, first) => {
                 nothing(Absent { evidence: Evidence::Unknown, reason: "its indirect block belongs to another file now" })
             }
@@ -69,13 +69,12 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     }
 
     /// The pointers of an indirect block that was found without an inode.
-    fn placed_table(&self, found: &PlacedTable, placed: &Placed, spot: Spot) -> Table {
+    fn placed_table(&self, found: &PlacedTable, placed: &Placed) -> Table {
         let per = self.fs.pointers_per_block() as usize;
         let absent = if placed.sparse { HOLE } else { UNCERTAIN };
         let mut table = Table { entries: vec![None; per], absent };
         for source in &found.sources {
             let (bytes, evidence) = match source {
-                Source::Home if matches!(self.fate(found.block, spot), Fate::Overwritten(_) | Fate::Absurd) => continue,
                 Source::Home => (self.fs.read_home(found.block), Evidence::Chain),
                 Source::Log(copy) => (self.fs.journal().read_copy(self.fs.image(), *copy), Evidence::Journal),
             };
