@@ -33,7 +33,7 @@ pub struct Draft<'a> {
 /// Whether a chain is believed to be a file's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Credence {
-    /// For its own sake: long runs with breaks in most of its INDs, or INDs before their data.
+    /// For its own sake: long runs with breaks in most of its INDs, or INDs before their data, or INDs that the journal was told to forget.
     Full,
     /// If a file was lost that may have been its owner: it might be a table of consecutive integers.
     WithOwner,
@@ -67,7 +67,9 @@ impl Draft<'_> {
         let before_data = leaves().filter(|page| page.first == page.block.plus(1)).count();
         let telling = leaves().filter(|page| page.is_strong() && !page.is_arithmetic()).count();
         let rows = self.chain.tables.iter().any(|table| table.level > 1 && self.page(table).count > 1);
-        match before_data * 2 > leaves().count() || telling * 2 > leaves().count() || rows && telling > 0 {
+        // Only of metadata the journal is told to forget it (`ext3_forget`, fs/ext3/inode.c).
+        let revoked = leaves().filter(|page| !self.fs.journal().revokes(page.block).is_empty()).count();
+        match revoked * 2 > leaves().count() || before_data * 2 > leaves().count() || telling * 2 > leaves().count() || rows && telling > 0 {
             true => Credence::Full,
             false if rows || leaves().any(Page::is_strong) => Credence::WithOwner,
             false => Credence::None,
@@ -80,11 +82,10 @@ impl Draft<'_> {
         leaves().all(|page| page.begin == 0 && page.holes() == 0) && !self.is_far_from_data()
     }
 
-    /// The lost file that it would be if it is none: every other claim goes before its own.
+    /// The lost file that it would be, if it is one.
     pub fn dubious(&self) -> LostFile {
         let file = self.file(&[]);
-        let orphan = file.orphan.map(|orphan| Orphan { dubious: true, ..orphan });
-        LostFile { orphan, span: Span { freed: Moment::PAST, ..file.span }, ..file }
+        LostFile { orphan: file.orphan.map(|orphan| Orphan { dubious: true, ..orphan }), ..file }
     }
 
     /// Whether none of its INDs is near anything that it names: both drivers look for room for an IND where the data is going to be (`ext3_alloc_branch`, `ext4_ind_map_blocks`), and go elsewhere only where there is none.

@@ -199,10 +199,13 @@ impl Recovery {
     }
 }
 
-/// Newest loss first: what was lost later wins a block.
+/// Newest loss first: what was lost later wins a block. What may be no file at all comes last.
 fn sort(files: &mut [LostFile]) {
     // By keys put aside: sorting the files themselves takes room for half of them once more.
-    files.sort_by_cached_key(|file| std::cmp::Reverse((file.span.freed, file.deleted.map(|time| time.seconds), file.ino)));
+    files.sort_by_cached_key(|file| {
+        let loss = (file.span.freed, file.deleted.map(|time| time.seconds), file.ino);
+        (file.is_dubious(), std::cmp::Reverse(loss))
+    });
 }
 
 /// Pieces of the files' block maps, those that were used last, by file, level of the indirect block and first file block.

@@ -306,10 +306,12 @@ impl Chains {
         let fragments = self.fragments(recovery);
         let chosen = self.assign(recovery, &fragments);
         let (mut shown, mut doubted) = (RoaringTreemap::new(), RoaringTreemap::new());
+        let mut taken: HashMap<String, RoaringTreemap> = HashMap::new();
         for run in recovery.ids().flat_map(|id| recovery.runs(id)) {
             let blocks = run.block.map_or(0..0, |block| block.get()..block.get() + run.length);
             match run.evidence {
                 Evidence::Unknown => doubted.insert_range(blocks),
+                Evidence::Overwritten => taken.entry(run.reason.into_owned()).or_default().insert_range(blocks),
                 evidence if evidence.is_data() => shown.insert_range(blocks),
                 _ => 0,
             };
@@ -323,9 +325,14 @@ impl Chains {
             let blocks = life.blocks().map(|(_, block)| block).zip(&pointed).zip(standing);
             let unshown = blocks.filter(|((block, pointed), stands)| **pointed && **stands && !shown.contains(*block));
             let unshown: Vec<u64> = unshown.map(|((block, _), _)| block).collect();
-            let left_out = unshown.iter().filter(|block| !doubted.contains(**block)).count() as u64;
+            let left: Vec<u64> = unshown.iter().copied().filter(|block| !doubted.contains(*block)).collect();
+            let left_out = left.len();
             verdict.unshown += unshown.len() as u64;
-            verdict.left_out += left_out;
+            verdict.left_out += left_out as u64;
+            if let Some(block) = left.first() {
+                let said: Vec<&str> = taken.iter().filter(|(_, blocks)| blocks.contains(*block)).map(|(reason, _)| reason.as_str()).collect();
+                verdict.faults.push(format!("{}: left out {left_out} blocks, the first is {block}, said to be {said:?}", life.label));
+            }
             let before = (verdict.missed, verdict.pointed_missed, verdict.wrong);
             match chosen.get(&number) {
                 Some(id) => self.judge_one(recovery, *id, number, &pointed, &mut verdict),
