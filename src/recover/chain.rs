@@ -124,7 +124,8 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         if let Some(copy) = self.reuse.copies_of_owner(self.fs, pointer.block, span.born, self.owned_until()).first()
             && self.fs.journal().covers_since(copy.moment)
         {
-            return run(pointer.evidence, Place::Log { index: copy.index, escaped: copy.escaped }, "the data itself is in the journal");
+            let evidence = if self.file.is_adrift() { Evidence::Inferred } else { pointer.evidence };
+            return run(evidence, Place::Log { index: copy.index, escaped: copy.escaped }, "the data itself is in the journal");
         }
         let basis = self.placed().and_then(|placed| placed.basis(at)).filter(|_| pointer.evidence == Evidence::Inferred);
         let doubtful = |groups: &[u64]| groups.binary_search(&self.fs.bit_of(pointer.block).0).is_ok();

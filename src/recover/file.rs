@@ -160,6 +160,11 @@ pub struct Span {
 }
 
 impl Span {
+    /// Whether its indirect blocks tell when it was lost: the journal was told to forget them.
+    pub fn is_revoked(&self) -> bool {
+        !self.dated && self.freed.0 > self.last.0.saturating_add(1)
+    }
+
     /// Whether nothing tells when it was lost: only indirect blocks are left, of which the journal says nothing.
     pub fn is_undated(&self) -> bool {
         !self.dated && self.last == Moment::PAST && self.freed == Moment(Moment::PAST.0 + 1)
