@@ -3,9 +3,11 @@
 use super::file::{Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, Tally, Time};
 use super::owners::Start;
 use super::placed::{Placed, PlacedTable};
+use super::reuse::Reuse;
 use crate::forest::{self, Table};
 use crate::format::indirect;
 use crate::fs::Filesystem;
+use crate::journal::Copy;
 use crate::run::Evidence;
 use crate::scan::Survey;
 use crate::scan::page::{Page, Source};
@@ -69,7 +71,8 @@ impl Draft<'_> {
         let rows = self.chain.tables.iter().any(|table| table.level > 1 && self.page(table).count > 1);
         // Only of metadata the journal is told to forget it (`ext3_forget`, fs/ext3/inode.c).
         let revoked = leaves().filter(|page| !self.fs.journal().revokes(page.block).is_empty()).count();
-        match revoked * 2 > leaves().count() || before_data * 2 > leaves().count() || telling * 2 > leaves().count() || rows && telling > 0 {
+        match revoked * 2 > leaves().count() || before_data * 2 > leaves().count() || telling * 2 > leaves().count() || rows && telling > 0
+        {
             true => Credence::Full,
             false if rows || leaves().any(Page::is_strong) => Credence::WithOwner,
             false => Credence::None,
@@ -161,15 +164,23 @@ impl Draft<'_> {
 
     /// When it was lost: when the journal says that its indirect blocks were freed, else before everything that the journal tells.
     fn span(&self) -> Span {
-        span(self.fs, self.pages().map(|page| page.block))
+        span(self.fs, self.pages())
     }
 }
 
 /// When a file was lost that had these indirect blocks.
-fn span(fs: &Filesystem, indirect: impl Iterator<Item = Block> + Clone) -> Span {
-    let journal = fs.journal();
-    let revoked = indirect.clone().filter_map(|block| journal.revokes(block).last().copied());
-    let copied = indirect.filter_map(|block| Some(journal.copies(block).last()?.moment));
+fn span<'a>(fs: &Filesystem, indirect: impl Iterator<Item = &'a Page> + Clone) -> Span {
+    let (journal, reuse) = (fs.journal(), Reuse::default());
+    // A later file's indirect block may never have left the log: what stands in the block itself is older, and was forgotten long before.
+    let last_copy = |page: &Page, until: Moment| journal.copies(page.block).iter().rev().find(|copy| copy.moment <= until).copied();
+    let own = |page: &Page, copy: Copy| page.sources.contains(&Source::Log(copy));
+    let revoked = |page: &Page| {
+        let at = *journal.revokes(page.block).last()?;
+        let is_own = last_copy(page, at).is_none_or(|copy| own(page, copy));
+        (is_own && reuse.was_allocated_before(fs, page.block, at) != Some(false)).then_some(at)
+    };
+    let copied = indirect.clone().filter_map(|page| last_copy(page, Moment::NOW).filter(|copy| own(page, *copy)).map(|copy| copy.moment));
+    let revoked = indirect.filter_map(revoked);
     let (first, last) = revoked.fold((None::<Moment>, None::<Moment>), |(first, last), at| {
         (Some(first.map_or(at, |first| first.min(at))), Some(last.map_or(at, |last| last.max(at))))
     });

@@ -60,7 +60,7 @@ const REUSED: usize = 16;
 /// Free blocks are shown where the chance that they were used in between is below this: of what is `inferred`, 99% is to be right. The chance is
 /// that of any free block; of those that pointers of lost files name, and nobody else is known to have had, less than half as many were wrong
 /// (random histories: 12 where 28 were to be expected).
-const WORTH: f64 = 0.02;
+const WORTH: f64 = 0.01;
 
 /// The same where nothing is known but what is seen to have been taken.
 const WORN: f64 = 0.01;
@@ -136,9 +136,9 @@ impl Stillness {
             return false;
         }
         let deleted = files.iter().filter(|file| file.ino.is_some() && file.kind == Kind::File && file.loss == Loss::Deleted).count();
-        // Each chain without an inode is one of those that were deleted, or whose inode is in use again.
-        let dead = (deleted + self.births()).saturating_sub(self.ownerless as usize);
-        let chance = wear.chance(dead as u64, self.alive);
+        // Each chain without an inode is one of those that were deleted, or whose inode is in use again; at least.
+        let dead = self.ownerless.max((deleted + self.births()) as u64);
+        let chance = wear.chance(dead, self.alive);
         self.worn = Some(chance);
         chance >= WORN && !self.sworn
     }

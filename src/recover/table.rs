@@ -102,7 +102,9 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let (stayed, kept) = (entries_before(span.stayed), entries_before(span.kept));
         let until = if kept > 0 { self.owned_until().max(span.kept_until) } else { self.owned_until() };
         let cut = |bytes: &mut [u8], left: u64| bytes.iter_mut().skip(left.saturating_mul(4) as usize).for_each(|byte| *byte = 0);
-        let copies = self.reuse.copies_of_owner(fs, block, span.born, until);
+        let mut copies = self.reuse.copies_of_owner(fs, block, span.born, until);
+        // What was cut off and written anew in one transaction has other pointers in its copy: those before count.
+        copies.sort_by_key(|copy| copy.moment > span.last);
         let (mut seen, mut absent) = (false, UNCERTAIN);
         for copy in copies.into_iter().filter(ours) {
             let Ok(mut bytes) = fs.journal().read_copy(fs.image(), copy) else { continue };

@@ -79,8 +79,11 @@ pub struct Verdict {
     pub unshown: u64,
     /// Those of them of which not a word is said: no recovered file tells that it had the block, and that it is in doubt whether the block still
     /// holds what was there. What is told so is no byte that anybody gets, unless they ask for it (`--still`): this is the lesser measure of
-    /// the two, of what was found, where `unshown` is of what was given back. A block that is said to be overwritten, and is not, counts as left out.
+    /// the two, of what was found, where `unshown` is of what was given back.
     pub left_out: u64,
+    /// Those not shown, and not in doubt, of which a recovered file tells that it had the block and that somebody else had it since. Whoever that was
+    /// never wrote to it, of which nothing on the disk tells.
+    pub given_up: u64,
     /// Files whose size, path or inode is right; and those that were given the inode of another.
     pub sizes: u64,
     pub paths: u64,
@@ -123,9 +126,13 @@ impl fmt::Display for Verdict {
             self.found, self.lives, self.standing
         )?;
         write!(f, "{} displaced, ", self.displaced)?;
-        let withheld = self.unshown - self.left_out;
+        let withheld = self.unshown - self.given_up - self.left_out;
         write!(f, "{} missed, of {} pointed to {} missed, ", self.missed, self.pointed, self.pointed_missed)?;
-        write!(f, "{} not shown by any ({withheld} withheld for doubt, {} left out), ", self.unshown, self.left_out)?;
+        write!(
+            f,
+            "{} not shown by any ({withheld} withheld for doubt, {} given up, {} left out), ",
+            self.unshown, self.given_up, self.left_out
+        )?;
         write!(
             f,
             "{} sizes, {} paths, {} owners ({} wrong), {} invented",
@@ -306,12 +313,12 @@ impl Chains {
         let fragments = self.fragments(recovery);
         let chosen = self.assign(recovery, &fragments);
         let (mut shown, mut doubted) = (RoaringTreemap::new(), RoaringTreemap::new());
-        let mut taken: HashMap<String, RoaringTreemap> = HashMap::new();
+        let mut taken = RoaringTreemap::new();
         for run in recovery.ids().flat_map(|id| recovery.runs(id)) {
             let blocks = run.block.map_or(0..0, |block| block.get()..block.get() + run.length);
             match run.evidence {
                 Evidence::Unknown => doubted.insert_range(blocks),
-                Evidence::Overwritten => taken.entry(run.reason.into_owned()).or_default().insert_range(blocks),
+                Evidence::Overwritten => taken.insert_range(blocks),
                 evidence if evidence.is_data() => shown.insert_range(blocks),
                 _ => 0,
             };
@@ -325,13 +332,14 @@ impl Chains {
             let blocks = life.blocks().map(|(_, block)| block).zip(&pointed).zip(standing);
             let unshown = blocks.filter(|((block, pointed), stands)| **pointed && **stands && !shown.contains(*block));
             let unshown: Vec<u64> = unshown.map(|((block, _), _)| block).collect();
-            let left: Vec<u64> = unshown.iter().copied().filter(|block| !doubted.contains(*block)).collect();
-            let left_out = left.len();
             verdict.unshown += unshown.len() as u64;
+            let (given_up, left): (Vec<u64>, Vec<u64>) =
+                unshown.into_iter().filter(|block| !doubted.contains(*block)).partition(|block| taken.contains(*block));
+            let left_out = left.len();
+            verdict.given_up += given_up.len() as u64;
             verdict.left_out += left_out as u64;
             if let Some(block) = left.first() {
-                let said: Vec<&str> = taken.iter().filter(|(_, blocks)| blocks.contains(*block)).map(|(reason, _)| reason.as_str()).collect();
-                verdict.faults.push(format!("{}: left out {left_out} blocks, the first is {block}, said to be {said:?}", life.label));
+                verdict.faults.push(format!("{}: {left_out} blocks are left out, the first is {block}", life.label));
             }
             let before = (verdict.missed, verdict.pointed_missed, verdict.wrong);
             match chosen.get(&number) {
