@@ -3,6 +3,7 @@
 use super::chains::{Credence, Draft, complete_direct};
 use super::claims::{self, Seen, Settled};
 use super::cut;
+use super::file::SizeFrom;
 use super::gaps::Ends;
 use super::hint::{self, Hint};
 use super::names::live_path;
@@ -161,15 +162,17 @@ impl Rebuild<'_> {
     /// Takes out of `chains` those that hold pages of known files, and adds to the files what they did not know. Returns the pages of
     /// chains that contradict a file's pointers, less the file's own.
     fn extend(&self, recovery: &mut Recovery, chains: &mut Vec<Chain>) -> HashSet<usize> {
-        let mut torn = HashSet::new();
+        let (mut torn, block_size) = (HashSet::new(), recovery.block_size());
         chains.retain(|chain| {
             let Some(file) = chain.tables.iter().find_map(|table| self.known.pages.get(&table.page)).map(|(file, ..)| *file) else {
                 return true;
             };
             let unknown: Vec<&Table> = chain.tables.iter().filter(|table| !self.known.pages.contains_key(&table.page)).collect();
+            let (size, open) = (recovery.files[file].size, recovery.files[file].size_from == SizeFrom::Chain);
             let agrees = |table: &Table| {
                 let place = (file, table.level, table.first);
-                self.known.pages.get(&table.page).map_or(!self.known.filled.contains(&place), |known| *known == place)
+                let is_free = !self.known.filled.contains(&place) && (open || table.first.0.saturating_mul(block_size) < size);
+                self.known.pages.get(&table.page).map_or(is_free, |known| *known == place)
             };
             match chain.tables.iter().all(agrees) {
                 true if self.survey.looked.goes_on() => {}
