@@ -13,7 +13,8 @@ CREATE TABLE groups (
     free           INTEGER NOT NULL,    -- free blocks
     unreadable     INTEGER NOT NULL,    -- free blocks that the medium does not give back
     written_blocks INTEGER NOT NULL,    -- free blocks that are not all zeros
-    written        BLOB                 -- which: a 64-bit Roaring bitmap (github.com/RoaringBitmap/RoaringFormatSpec); NULL if none
+    written        BLOB,                -- which: a 64-bit Roaring bitmap (github.com/RoaringBitmap/RoaringFormatSpec); NULL if none
+    rows           BLOB                 -- those of them that stand among rows of MyISAM tables; NULL if none
 );
 
 -- Free blocks that can be indirect blocks, judged by their own bytes alone.
@@ -28,8 +29,20 @@ CREATE TABLE pages (
     scattered     INTEGER NOT NULL  -- 1: too wide apart to be those of data
 );
 
+-- Free blocks that begin as files of a known kind do: where a carver could begin. Nothing says that the file goes on behind them.
+CREATE TABLE heads (
+    block     INTEGER PRIMARY KEY,
+    extension TEXT NOT NULL, -- the usual one of such files, without the dot
+    folder    TEXT NOT NULL  -- where the mount would show it under orphans/by-kind
+);
+
 -- Free blocks with consecutive integers that cannot all be pointers: what continues them is none of an indirect block either.
 CREATE TABLE integers (
     block INTEGER PRIMARY KEY,
     first INTEGER NOT NULL -- the first integer
+);
+
+-- Blocks of the inode tables that hold anything; one row, once they were all read.
+CREATE TABLE inode_tables (
+    written BLOB NOT NULL -- which: a 64-bit Roaring bitmap
 );

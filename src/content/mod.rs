@@ -22,9 +22,9 @@ mod stretch;
 mod text;
 mod verdict;
 
-pub use identify::{Kind, identify};
+pub use identify::{Kind, identify, identify_anywhere};
 pub use knowledge::{Facts, Order, Placement, Tiling, absolute, check, order, order_anywhere};
 pub use length::{end, length};
 pub use records::Walker;
-pub use stretch::Stretch;
+pub use stretch::{Stretch, holds_rows};
 pub use verdict::Verdict;

@@ -4,6 +4,7 @@
 use super::Progress;
 use super::chain::{Cache, Chain, Claims, Piece, Since, Spot};
 use super::file::{LostFile, Mapping, SizeFrom, Tally, Zeroed};
+use super::pieces::Pieces;
 use super::reuse::Reuse;
 use super::stillness::Stillness;
 use super::table::Table;
@@ -75,6 +76,24 @@ impl Cache for Latest {
     }
 }
 
+/// The same, for what later reads ask for: it is kept as long as there is room.
+struct Kept<'a> {
+    latest: Latest,
+    pieces: RefCell<&'a mut Pieces>,
+    file: usize,
+}
+
+impl Cache for Kept<'_> {
+    fn get(&self, key: (u8, FileBlock)) -> Option<Piece> {
+        self.latest.get(key)
+    }
+
+    fn put(&self, (level, at): (u8, FileBlock), piece: Piece) {
+        self.pieces.borrow_mut().offer((self.file as u32, level, at), piece.clone());
+        self.latest.put((level, at), piece);
+    }
+}
+
 /// An indirect block of a lost file.
 pub struct Seen<'a> {
     /// The file's index.
@@ -90,7 +109,6 @@ pub struct Seen<'a> {
 }
 
 /// What the pass found of all files.
-#[derive(Default)]
 pub struct Settled {
     /// One for each file.
     pub verdicts: Vec<Verdict>,
@@ -100,19 +118,23 @@ pub struct Settled {
     pub doubted: RoaringTreemap,
     /// What is seen to have become of the blocks of files of which nothing tells when they were lost.
     pub wear: Wear,
+    /// Pieces of the files' block maps, as many as there is room for.
+    pub pieces: Pieces,
 }
 
 /// Settles who has which block. `files` are sorted, newest loss first; their tallies, and sizes that rest on the chain, are filled
-/// in. `read` is given every indirect block of theirs.
+/// in. `read` is given every indirect block of theirs; `cache` is room for pieces of their block maps, in bytes.
 pub fn settle(
     fs: &Filesystem,
     reuse: &Reuse,
     stillness: &Stillness,
     files: &mut [LostFile],
+    cache: usize,
     read: &mut dyn FnMut(&Seen),
     progress: &dyn Progress,
 ) -> Settled {
-    let Settled { mut verdicts, claimed: mut seen, mut doubted, mut wear } = Settled::default();
+    let (mut verdicts, mut seen, mut doubted, mut pieces) = (vec![], RoaringTreemap::new(), RoaringTreemap::new(), Pieces::new(cache));
+    let mut wear = Wear::default();
     verdicts.reserve_exact(files.len());
     // The losses of one life, newest first. Orphans have no life that is known.
     let mut epochs: HashMap<(Ino, Option<Generation>), Vec<usize>> = HashMap::new();
@@ -153,7 +175,8 @@ pub fn settle(
             })
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
-        let (One { own, doubted: unshown, wear: worn }, verdict) = settle_one(fs, reuse, file, taken, stillness, index, read);
+        let (One { own, doubted: unshown, wear: worn }, verdict) =
+            settle_one(fs, reuse, (index, file), taken, stillness, read, &mut pieces);
         if let Some(life) = life {
             epochs.entry(life).or_default().push(index);
         }
@@ -165,7 +188,7 @@ pub fn settle(
         doubted |= unshown;
         wear.merge(worn);
     }
-    Settled { verdicts, claimed: seen, doubted, wear }
+    Settled { verdicts, claimed: seen, doubted, wear, pieces }
 }
 
 /// What was found of one file.
@@ -182,11 +205,11 @@ struct One {
 fn settle_one(
     fs: &Filesystem,
     reuse: &Reuse,
-    file: &mut LostFile,
+    (index, file): (usize, &mut LostFile),
     taken: Taken<'_>,
     stillness: &Stillness,
-    index: usize,
     read: &mut dyn FnMut(&Seen),
+    pieces: &mut Pieces,
 ) -> (One, Verdict) {
     let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<(FileBlock, Block)>);
     let mut zeros_are_holes = true;
@@ -222,7 +245,7 @@ fn settle_one(
     let stands = unzeroed(fs, &Chain { fs, reuse, file, zeros_are_holes, since: &since, claims: &taken, cache: &Latest::default() });
     file.zeroed.iter_mut().zip(stands).for_each(|(part, stands)| part.stands = stands);
     {
-        let cache = Latest::default();
+        let cache = Kept { latest: Latest::default(), pieces: RefCell::new(pieces), file: index };
         let chain = Chain { fs, reuse, file, zeros_are_holes, since: &since, claims: &taken, cache: &cache };
         let mut at = FileBlock(0);
         let mut before: Vec<Run> = vec![];

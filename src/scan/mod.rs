@@ -20,6 +20,8 @@ pub struct Survey {
     pub pages: Vec<Page>,
     /// Free blocks that are not all zeros.
     pub written: RoaringTreemap,
+    /// Those of them that stand among rows of MyISAM tables.
+    pub rows: RoaringTreemap,
     /// Free blocks that cannot be read.
     pub unreadable: u64,
     /// What it is a survey of.
@@ -40,6 +42,7 @@ impl Gathering {
         self.survey.pages.extend(part.pages);
         self.integers.extend(part.integers);
         self.survey.written |= part.written;
+        self.survey.rows |= part.rows;
         self.survey.unreadable += part.unreadable;
     }
 
