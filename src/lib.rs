@@ -27,7 +27,8 @@
 //!   `names` follow folder entries through time to paths. `rebuild` then goes over what chains tell: it extends known files,
 //!   finds owners for the rest (`owners`, `cut`), their direct blocks (`chains`), and fills gaps from what the allocators do (`fill`,
 //!   `gaps`) unless content places them first, or speaks against that (`prove`); `hint` adds what the user knows. `stillness` says what free
-//!   blocks are worth where the journal does not reach back, `turnover` how fast they are used again where it does. `read` turns it into bytes, `unclaimed` what
+//!   blocks are worth where the journal does not reach back, `turnover` how fast they are used again where it does, `wear` how much of
+//!   what was lost before all that is known is seen to be used again. `read` turns it into bytes, `unclaimed` what
 //!   none of them claims of free space.
 //! * [`content`] knows formats of files by their bytes alone: kind, length, and which block comes next. It knows no image and no block numbers.
 //!   `recover::prove` asks it: which chains are parts of one table, which free blocks go on with its rows or are its pages, whether blocks in doubt still hold
@@ -52,7 +53,8 @@
 //!
 //! Damage is evidence, not an error: what cannot be known becomes a missing range with a reason. A block is served only
 //! if a pointer names it, or nothing else fits its place, and nothing speaks against it. Where most of the transactions since the loss
-//! are missing from the journal, and files came and went that left no trace of where they were, it is not.
+//! are missing from the journal, and files came and went that left no trace of where they were, it is not. It is named then, with the
+//! reason, as is what only a block names that may be a table of numbers and no indirect block.
 
 pub mod behind;
 mod bitmaps;

@@ -27,6 +27,7 @@ mod table;
 mod takers;
 mod turnover;
 mod unclaimed;
+mod wear;
 
 pub use crate::progress::Progress;
 pub use file::{Candidate, FileId, Key, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time, Zeroed};
@@ -214,10 +215,13 @@ impl Recovery {
     }
 }
 
-/// Newest loss first: what was lost later wins a block.
+/// Newest loss first: what was lost later wins a block. What may be no file at all comes last.
 fn sort(files: &mut [LostFile]) {
     // By keys put aside: sorting the files themselves takes room for half of them once more.
-    files.sort_by_cached_key(|file| std::cmp::Reverse((file.span.freed, file.deleted.map(|time| time.seconds), file.ino)));
+    files.sort_by_cached_key(|file| {
+        let loss = (file.span.freed, file.deleted.map(|time| time.seconds), file.ino);
+        (file.is_dubious(), std::cmp::Reverse(loss))
+    });
 }
 
 /// The shared cache, seen from one file.

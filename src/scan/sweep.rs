@@ -22,7 +22,7 @@ const CHUNK: u64 = 1 << 20;
 const GAP: u64 = 64 << 10;
 
 /// Bytes that are looked at together for rows: as many as some rows of 16 KiB take.
-const UNIT: u64 = 64 << 10;
+pub const UNIT: u64 = 64 << 10;
 
 /// Places of a group that are asked for whether they are in the page cache.
 const PROBES: usize = 8;

@@ -88,8 +88,8 @@ impl Recovery {
     }
 
     /// Fills gaps of files whose content tells the order of its blocks, from what is `spare`. Whether anything was placed; what was is
-    /// spare no more.
-    pub(super) fn prove(&mut self, spare: &mut RoaringTreemap, progress: &dyn Progress) -> bool {
+    /// spare no more. Rows that the scan knows stand among `rows`.
+    pub(super) fn prove(&mut self, spare: &mut RoaringTreemap, rows: &RoaringTreemap, progress: &dyn Progress) -> bool {
         let mut subjects = vec![];
         for id in self.ids().filter(|id| subject::may_be_rows(self, *id)) {
             let gaps = gap::with_end(self, id);
@@ -115,7 +115,9 @@ impl Recovery {
         for (subject, gaps) in &subjects {
             let at = indexes.iter().position(|index| index.tiling == subject.tiling).unwrap_or_else(|| {
                 let gaps = || subjects.iter().filter(|(other, _)| other.tiling == subject.tiling).flat_map(|(_, gaps)| gaps);
-                indexes.push(Index::new(&self.fs, subject.tiling.clone(), &index::near(spare, gaps()), progress));
+                let near = index::near(spare, gaps());
+                let blocks = if subject.is_known_to_scan(self) { near & rows } else { near };
+                indexes.push(Index::new(&self.fs, subject.tiling.clone(), &blocks, progress));
                 indexes.len() - 1
             });
             let keys = || keys.get_or_init(|| self.keys(&subjects, spare));

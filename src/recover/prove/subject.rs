@@ -111,6 +111,12 @@ impl Subject {
         Subject { tiling: self.tiling.clone(), order: self.order.fork(), ..*self }
     }
 
+    /// Whether a scan sees its records where they stand: those of a dynamic table, unless they are long.
+    pub fn is_known_to_scan(&self, recovery: &Recovery) -> bool {
+        let seen = |blocks: u64| sample(recovery, self.id, blocks).map(|bytes| content::holds_rows(&bytes));
+        matches!(self.tiling, Tiling::Dynamic(_)) && [16, 4, 1].into_iter().find_map(seen) == Some(true)
+    }
+
     /// Whether the rank of a block is none that the file can have so many blocks behind one of rank `before`.
     pub fn leaps(&self, before: u64, rank: u64, blocks: u64) -> bool {
         let step = self.stride.unwrap_or(0).saturating_mul(LEAP).saturating_add(LEAP);
