@@ -149,6 +149,9 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             (Fate::Stands | Fate::Likely, _) if span.written && at.0 < span.kept => {
                 run(Evidence::Inferred, Place::Home, "the file kept the block and was written to since: it may have been changed in place")
             }
+            (Fate::Stands | Fate::Likely, _) if pointer.evidence == Evidence::Inferred && self.was_freed_apart(pointer.block) => {
+                run(Evidence::Unknown, Place::Home, "the block would fit, but it was not freed together with the file's indirect blocks")
+            }
             (Fate::Stands | Fate::Likely, _) if pointer.evidence == Evidence::Inferred => {
                 run(Evidence::Inferred, Place::Home, Basis::Allocation.reason())
             }

@@ -47,6 +47,14 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         if span.covered || with_others() { span.freed } else { Moment(span.last.0.saturating_add(1)).min(span.freed) }
     }
 
+    /// Whether the bitmaps show that a block was not freed when the file's indirect blocks were.
+    pub(super) fn was_freed_apart(&self, block: Block) -> bool {
+        let span = &self.file.span;
+        span.is_revoked()
+            && self.reuse.was_allocated_before(self.fs, block, span.freed).is_some()
+            && !self.reuse.was_freed_between(self.fs, block, span.freed, span.freed_by)
+    }
+
     /// The last moment at which a block was certainly still the file's.
     pub(super) fn owned_until(&self) -> Moment {
         let span = &self.file.span;
