@@ -24,6 +24,7 @@ mod reuse;
 mod stillness;
 mod table;
 mod takers;
+mod tiling;
 mod turnover;
 mod unclaimed;
 

@@ -1,5 +1,6 @@
 //! What inodes and journal tell, before anything is looked for in free space: the ground that every look at what was lost begins on.
 
+use super::gaps::Ends;
 use super::inodes::Inodes;
 use super::rebuild::{Known, Rebuild};
 use super::reuse::Reuse;
@@ -10,7 +11,6 @@ use crate::fs::Filesystem;
 use crate::image::Image;
 use crate::recover::Hint;
 use crate::scan::Survey;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 /// The history of a filesystem. Cheap to keep while free space is looked through: some hundred bytes for each lost file.
@@ -71,7 +71,7 @@ impl Past {
         recovery.files.iter_mut().zip(paths).for_each(|(file, paths)| file.paths = paths);
         progress.step("joining chains", 0, 0);
         drop(inodes);
-        Rebuild { survey, known, stillness, hints: &hints, content, progress, ends: HashMap::new() }.run(&mut recovery);
+        Rebuild { survey, known, stillness, hints: &hints, content, progress, ends: Ends::default() }.run(&mut recovery);
         recovery.finish();
         recovery
     }

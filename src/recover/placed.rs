@@ -68,6 +68,8 @@ pub struct Placed {
     refused: BTreeSet<(u8, FileBlock)>,
     /// Zeros between pointers are holes.
     pub sparse: bool,
+    /// Where in the file the indirect blocks belong is a guess; where they stand to each other is not.
+    pub adrift: bool,
 }
 
 impl Placed {

@@ -9,7 +9,7 @@ use super::names::live_path;
 use super::owners::{self, Claimant, Match, Start};
 use super::stillness::Stillness;
 use super::{LostFile, Mapping, Pieces, PlacedTable, Progress, Recovery, sort};
-use crate::forest::{self, Chain, Table};
+use crate::forest::{self, Chain, Table, Torn};
 use crate::format::indirect;
 use crate::fs::lock;
 use crate::scan::Survey;
@@ -81,8 +81,8 @@ pub struct Rebuild<'a> {
     pub content: bool,
     /// Told how far it is.
     pub progress: &'a dyn Progress,
-    /// For files by their index: the first file block of a last IND that is named but lost.
-    pub ends: HashMap<usize, FileBlock>,
+    /// What was seen of files' indirect blocks.
+    pub ends: Ends,
 }
 
 impl Rebuild<'_> {
@@ -144,7 +144,7 @@ impl Rebuild<'_> {
         let settled =
             claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, &mut |seen| ends.see(seen), self.progress);
         (recovery.verdicts, recovery.claimed) = (settled.verdicts, settled.claimed);
-        self.ends = ends.ends;
+        self.ends = ends;
         *lock(&recovery.pieces) = Pieces::default();
         settled.doubted
     }
@@ -245,11 +245,14 @@ impl Rebuild<'_> {
         };
         let path = |ino: Ino| paths.get(&ino).cloned();
         let (mut files, mut owned): (Vec<LostFile>, HashSet<usize>) = (vec![], HashSet::new());
-        for (((draft, credence), direct), found) in drafts.iter().zip(&direct).zip(matches) {
-            if *credence == Credence::WithOwner && !found.has_losers {
-                continue;
-            }
+        let found = drafts.iter().zip(&direct).zip(matches);
+        let believed: Vec<_> = found.filter(|(((_, credence), _), found)| *credence == Credence::Full || found.has_losers).collect();
+        let torn = Torn::among(fs, self.survey, believed.iter().map(|(((draft, _), _), _)| draft.chain));
+        for (((draft, _), direct), found) in believed {
             let mut file = draft.file(direct.as_deref().unwrap_or_default());
+            if let Mapping::Indirect { placed: Some(placed), .. } = &mut file.mapping {
+                placed.adrift = torn.is_adrift(draft.chain);
+            }
             if let Some(owner) = found.owner {
                 owner.own(&mut file, &recovery.files, &path);
                 if let Claimant::Dead(at) = owner {
