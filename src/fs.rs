@@ -1,5 +1,6 @@
 //! The filesystem as it stands, with the journal replayed in memory: blocks, bitmaps, inodes, current block maps.
 
+use crate::bitmaps::Bitmaps;
 use crate::error::{Error, Result};
 use crate::format::inode::Inode;
 use crate::format::{group, indirect};
@@ -7,14 +8,10 @@ use crate::geometry::Geometry;
 use crate::image::Image;
 use crate::journal::Journal;
 use crate::units::{Block, FileBlock, Ino};
-use lru::LruCache;
+use roaring::RoaringTreemap;
 use std::io;
-use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// Bitmaps kept in memory: 4 KiB each with 4 KiB blocks, so 1 MiB; a file's blocks lie in few groups at a time.
-const BITMAPS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// An open filesystem. Shared by all threads.
 pub struct Filesystem {
@@ -22,7 +19,8 @@ pub struct Filesystem {
     geometry: Geometry,
     journal: Journal,
     damage: Vec<String>,
-    bitmaps: Mutex<LruCache<u64, Arc<Vec<u8>>>>,
+    bitmaps: Bitmaps<u64>,
+    written_tables: OnceLock<RoaringTreemap>,
 }
 
 /// Locks a cache; a panic elsewhere cannot have left one in a state that matters.
@@ -39,7 +37,7 @@ impl Filesystem {
         for line in &damage {
             log::warn!("{line}");
         }
-        Ok(Filesystem { image, geometry, journal, damage, bitmaps: Mutex::new(LruCache::new(BITMAPS)) })
+        Ok(Filesystem { image, geometry, journal, damage, bitmaps: Bitmaps::default(), written_tables: OnceLock::new() })
     }
 
     /// The image.
@@ -101,8 +99,8 @@ impl Filesystem {
 
     /// The block bitmap of a group after replay; `None` where it cannot be read.
     pub fn block_bitmap(&self, number: u64) -> Option<Arc<Vec<u8>>> {
-        if let Some(bitmap) = lock(&self.bitmaps).get(&number) {
-            return Some(Arc::clone(bitmap));
+        if let Some(bitmap) = self.bitmaps.get(number) {
+            return Some(bitmap);
         }
         let descriptor = self.geometry.group(number)?;
         let uninit = self.geometry.superblock.has_group_flags() && descriptor.flags & group::BLOCK_UNINIT != 0;
@@ -110,9 +108,12 @@ impl Filesystem {
             true => vec![0; self.block_size() as usize],
             false => self.read_block(descriptor.block_bitmap).ok()?,
         };
-        let bitmap = Arc::new(bitmap);
-        lock(&self.bitmaps).put(number, Arc::clone(&bitmap));
-        Some(bitmap)
+        Some(self.bitmaps.put(number, bitmap))
+    }
+
+    /// Blocks of the inode tables that hold anything, once somebody has read them all; nearly all are blank on a large filesystem.
+    pub fn written_tables(&self) -> &OnceLock<RoaringTreemap> {
+        &self.written_tables
     }
 
     /// Group of a block and its bit in the group's bitmap.

@@ -16,7 +16,7 @@
 //! * [`geometry`] says where everything lies: superblock and group descriptors, or their backups.
 //! * [`journal`] reads the whole log as history: transactions, copies of blocks over time, revokes, what replay would
 //!   write, and since when nothing is missing. A [`units::Moment`] is a transaction's place in time.
-//! * [`fs`] is the filesystem as it would be after replay: bitmaps, inodes, current block maps.
+//! * [`fs`] is the filesystem as it would be after replay: bitmaps, inodes, current block maps. [`tables`] goes through all inode tables.
 //! * [`scan`] looks through free blocks for *pages*: what can be indirect blocks; [`catalog`] keeps what it found, so that this is done
 //!   once. [`forest`] grows chains from pages: IND under DIND under TIND by who names whom, then the trees of one file by what
 //!   begins where something else ends.
@@ -54,6 +54,7 @@
 //! are missing from the journal, and files came and went that left no trace of where they were, it is not.
 
 pub mod behind;
+mod bitmaps;
 pub mod catalog;
 pub mod content;
 pub mod error;
@@ -70,6 +71,7 @@ pub mod report;
 pub mod run;
 pub mod scan;
 pub mod sys;
+pub mod tables;
 pub mod tree;
 pub mod units;
 pub mod xattr;

@@ -3,6 +3,8 @@
 mod common;
 
 use common::disk::Disk;
+use common::oracle::Oracle;
+use common::truth::Truth;
 use common::{image, judge, recover, truth};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashSet};
@@ -15,7 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 use undelfs::format::dir_block::DirBlock;
 use undelfs::image::ImageOptions;
-use undelfs::recover::State;
+use undelfs::recover::{Recovery, State};
 use undelfs::run::Evidence;
 use undelfs::units::{Block, FileBlock, Ino, Time};
 
@@ -183,10 +185,40 @@ fn churn() {
     );
     let path = image("churn", &[]);
     let (mut truth, hashes) = truth::read(&path);
+    nothing_is_left_out(&recover(ImageOptions::new(&path)), &truth, &hashes);
+    let told = |fault: &&String| !fault.starts_with("absent: ") && !fault.contains("blocks that stand are missing");
+    assert_eq!(verdict.faults.iter().find(told), None, "sizes, paths and all else are exact");
     truth.lost.drain(..truth.lost.len() - LAST_LOSS);
     let mut verdict = judge::judge(&recover(ImageOptions::new(path)), &truth, &hashes);
     verdict.faults.retain(|fault| !fault.starts_with("invented"));
     assert!(verdict.faults.is_empty() && verdict.standing == verdict.right, "{verdict:#?}");
+}
+
+/// What stands, and is still named by an inode that had it or by an indirect block that one leads to, is shown, unless it is in use.
+fn nothing_is_left_out(recovery: &Recovery, truth: &Truth, hashes: &[[u8; 8]]) {
+    let shown: HashSet<u64> = recovery
+        .ids()
+        .flat_map(|id| recovery.runs(id).filter(|run| run.evidence.is_data()).collect::<Vec<_>>())
+        .flat_map(|run| run.block.map(|block| (0..run.length).map(move |n| block.get() + n)).into_iter().flatten())
+        .collect();
+    let (oracle, size) = (Oracle::new(recovery), recovery.block_size());
+    let (mut named, mut sizes, mut left_out) = (0, 0, vec![]);
+    for life in truth.lost.iter().filter(|life| life.is("file")) {
+        sizes += u32::from(oracle.knows_size(life));
+        for (at, block, hash) in life.blocks(hashes) {
+            let mut bytes = vec![0; life.size.saturating_sub(at * size).min(size) as usize];
+            recovery.image().read_exact_at(&mut bytes, block * size).unwrap();
+            if Sha256::digest(&bytes)[..8] != hash || !oracle.names(life, at, block) {
+                continue;
+            }
+            named += 1;
+            if !shown.contains(&block) && !recovery.filesystem().is_allocated(Block::new(block).unwrap()) {
+                left_out.push((life.inode, life.path.clone(), at, block));
+            }
+        }
+    }
+    println!("    {named} blocks that stand are still named, {} of them left out; {sizes} sizes stand", left_out.len());
+    assert!(left_out.is_empty(), "{left_out:?}");
 }
 
 /// Files that `churn` loses in its last session.

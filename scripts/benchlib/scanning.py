@@ -64,7 +64,7 @@ def scan(bench):
         raw["cold"][size] = ours
         for gib in series:
             filled.shrink(int(gib * GIB))
-            raw["cold"][filled.size], = scans.rounds(bench.rounds(2, 1), [scans.scan], drop_caches)
+            raw["cold"][filled.size], = scans.rounds(bench.rounds(4, 1), [scans.scan], drop_caches)
             if memory("MemAvailable") - filled.size < RESERVE:
                 continue
             is_first = not raw["warm"]

@@ -1,6 +1,6 @@
 //! The catalog: what the scan found, kept in a file, so that it is done once.
 //!
-//! It is an SQLite database of four small tables, which `schema.sql` beside this file describes; `sqlite3 FILE .schema` prints the same.
+//! It is an SQLite database of five small tables, which `schema.sql` beside this file describes; `sqlite3 FILE .schema` prints the same.
 //! People may query it. By default it lies in `$XDG_CACHE_HOME/undelfs/` (else `~/.cache/undelfs/`), one file for each image, named by the
 //! filesystem's UUID and a checksum of where the image is.
 //!
@@ -34,15 +34,14 @@ use crate::recover::info::uuid;
 use crate::scan::extent::Looked;
 use crate::scan::sweep::{self, Part, Tally};
 use crate::scan::{Gathering, Survey};
-use roaring::RoaringTreemap;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::DirBuilder;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use store::{Obstacle, Store};
+use std::sync::atomic::Ordering;
+use store::{Known, Obstacle, Store};
 
 /// Where the catalog is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -96,7 +95,7 @@ pub fn survey(fs: &Filesystem, place: &Place, options: &ImageOptions, progress: 
 pub struct Scan<'a> {
     fs: &'a Filesystem,
     store: Option<Store>,
-    known: BTreeMap<u64, Part>,
+    known: Known,
     /// Without a catalog it makes no sense.
     must: bool,
 }
@@ -110,13 +109,13 @@ impl<'a> Scan<'a> {
     /// filesystem to be recovered.
     pub fn open(fs: &'a Filesystem, place: &Place, options: &ImageOptions) -> Result<Self> {
         let (store, known) = match place {
-            Place::Nowhere => (None, BTreeMap::new()),
+            Place::Nowhere => (None, Known::default()),
             _ => match open_store(fs, place, options) {
                 Ok((store, known)) => (Some(store), known),
                 Err(refused @ Refused { must: true, .. }) => return Err(refused.error),
                 Err(Refused { error, .. }) => {
                     log::warn!("{error}; going on without a catalog");
-                    (None, BTreeMap::new())
+                    (None, Known::default())
                 }
             },
         };
@@ -134,7 +133,7 @@ impl<'a> Scan<'a> {
 
     /// Whether every group is known, so that nothing need be looked for in the image.
     pub fn is_complete(&self) -> bool {
-        self.known.len() as u64 >= self.fs.geometry().superblock.groups()
+        self.known.groups.len() >= self.fs.geometry().superblock.groups()
     }
 
     /// Where the catalog is.
@@ -149,12 +148,13 @@ impl<'a> Scan<'a> {
     /// [`Error::Failed`] where the catalog cannot be written and the scan makes no sense without.
     pub fn run(self, first: &[u64], take: &mut dyn FnMut(Part), progress: &dyn Progress) -> Result<Summary> {
         let Scan { fs, mut store, known, must } = self;
-        let (mut summary, tally) = (Summary { known: known.len() as u64, ..Summary::default() }, Tally::default());
+        let Known { groups: mut seen, parts, blank } = known;
+        let (mut summary, tally) = (Summary { known: seen.len(), free: blank, ..Summary::default() }, Tally::default());
+        tally.blocks.fetch_add(blank, Ordering::Relaxed);
         let groups = fs.geometry().superblock.groups();
         let mut order: Vec<u64> = first.iter().copied().filter(|group| *group < groups).chain(0..groups).collect();
-        let mut seen: RoaringTreemap = known.keys().copied().collect();
         order.retain(|group| seen.insert(*group));
-        for part in known.into_values() {
+        for part in parts.into_values() {
             summary.add(&part);
             tally.add(&part);
             take(part);
@@ -175,7 +175,7 @@ impl<'a> Scan<'a> {
             note(&mut store, kept)
         };
         sweep::sweep(fs, order, &tally, &mut found, progress);
-        let kept = store.as_mut().map_or(Ok(()), |store| store.flush(fs));
+        let kept = store.as_mut().map_or(Ok(()), |store| store.flush(fs).and_then(|()| store.keep_tables(fs)));
         let _ = note(&mut store, kept);
         match failure {
             Some(error) if must => Err(error),
@@ -188,6 +188,19 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// Lets `fs`, which was opened with `options`, know from its catalog which blocks of the inode tables hold anything, if that tells.
+pub fn recall(fs: &Filesystem, place: &Place, options: &ImageOptions) {
+    let path = match place {
+        Place::Nowhere => None,
+        Place::Cache => in_cache(fs, options),
+        Place::File(path) => Some(path.clone()),
+    };
+    let known = path.filter(|path| store::is_catalog(path)).and_then(|path| Store::tables_of(&path, &identity::identity(fs, options), fs));
+    if let Some(written) = known {
+        let _ = fs.written_tables().set(written);
+    }
+}
+
 /// Why there is no catalog.
 struct Refused {
     error: Error,
@@ -195,7 +208,7 @@ struct Refused {
     must: bool,
 }
 
-fn open_store(fs: &Filesystem, place: &Place, options: &ImageOptions) -> std::result::Result<(Store, BTreeMap<u64, Part>), Refused> {
+fn open_store(fs: &Filesystem, place: &Place, options: &ImageOptions) -> std::result::Result<(Store, Known), Refused> {
     let (path, named) = match place {
         Place::File(path) => (path.clone(), true),
         _ => (in_cache(fs, options).ok_or_else(|| failed("no catalog: neither XDG_CACHE_HOME nor HOME is set".into(), false))?, false),
@@ -215,7 +228,7 @@ fn open_store(fs: &Filesystem, place: &Place, options: &ImageOptions) -> std::re
                 prune::touch(&path);
                 prune::prune(folder);
             }
-            log::info!("catalog {name}: {} of {} groups are known", known.len(), fs.geometry().superblock.groups());
+            log::info!("catalog {name}: {} of {} groups are known", known.groups.len(), fs.geometry().superblock.groups());
             Ok((store, known))
         }
         Err(Obstacle::Foreign) => {

@@ -33,3 +33,8 @@ CREATE TABLE integers (
     block INTEGER PRIMARY KEY,
     first INTEGER NOT NULL -- the first integer
 );
+
+-- Blocks of the inode tables that hold anything; one row, once they were all read.
+CREATE TABLE inode_tables (
+    written BLOB NOT NULL -- which: a 64-bit Roaring bitmap
+);

@@ -31,6 +31,17 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How long another undelfs may hold the file. Each of its transactions takes less.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The groups that are done.
+#[derive(Default)]
+pub struct Known {
+    /// Which.
+    pub groups: RoaringTreemap,
+    /// What they hold, but for those of which every free block is blank.
+    pub parts: BTreeMap<u64, Part>,
+    /// Free blocks in those.
+    pub blank: u64,
+}
+
 /// Why a file is not used as a catalog.
 pub enum Obstacle {
     /// It is something else. It stays as it is.
@@ -121,20 +132,20 @@ impl Store {
     ///
     /// # Errors
     /// Where it cannot be read, or neither be emptied.
-    pub fn load(&self, fs: &Filesystem) -> Result<BTreeMap<u64, Part>, Obstacle> {
+    pub fn load(&self, fs: &Filesystem) -> Result<Known, Obstacle> {
         match self.read(fs) {
             Ok(parts) => Ok(parts),
             Err(error) if is_damage(&error) => {
                 log::info!("catalog {}: damaged ({error}), made anew", self.path.display());
                 self.reset()?;
-                Ok(BTreeMap::new())
+                Ok(Known::default())
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn read(&self, fs: &Filesystem) -> rusqlite::Result<BTreeMap<u64, Part>> {
-        let mut parts = BTreeMap::new();
+    fn read(&self, fs: &Filesystem) -> rusqlite::Result<Known> {
+        let Known { mut groups, mut parts, mut blank } = Known::default();
         // Else a group could be done between one statement and the next.
         let _snapshot = self.connection.unchecked_transaction()?;
         let mut statement = self.connection.prepare("SELECT number, bitmap, free, unreadable, written FROM groups ORDER BY number")?;
@@ -144,7 +155,7 @@ impl Store {
         while let Some(row) = rows.next()? {
             let number: u64 = row.get(0)?;
             let bitmap: Option<u32> = row.get(1)?;
-            let (free, unreadable) = (row.get(2)?, row.get(3)?);
+            let (free, unreadable): (u64, u64) = (row.get(2)?, row.get(3)?);
             let written = match row.get_ref(4)?.as_blob_or_null().map_err(rusqlite::Error::from)? {
                 Some(bytes) => RoaringTreemap::deserialize_from(bytes).map_err(|_| damaged())?,
                 None => RoaringTreemap::new(),
@@ -154,8 +165,14 @@ impl Store {
             if number >= fs.geometry().superblock.groups() || !inside(written.min()) || !inside(written.max()) {
                 return Err(damaged());
             }
-            if is_vouched_for || bitmap == checksum(fs, number) {
-                parts.insert(number, Part { written, free, unreadable, ..Part::default() });
+            if !is_vouched_for && bitmap != checksum(fs, number) {
+                continue;
+            }
+            groups.insert(number);
+            // Most groups of a large disk, and what is to be done for each.
+            match written.is_empty() && unreadable == 0 {
+                true => blank += free,
+                false => _ = parts.insert(number, Part { written, free, unreadable, ..Part::default() }),
             }
         }
         let mut statement = self.connection.prepare("SELECT * FROM pages ORDER BY block")?;
@@ -174,7 +191,39 @@ impl Store {
                 part.integers.push((block, row.get(1)?));
             }
         }
-        Ok(parts)
+        Ok(Known { groups, parts, blank })
+    }
+
+    /// The same as [`Store::tables`], of a catalog that is left as it is; `None` also where it was made from something else than `identity`.
+    pub fn tables_of(path: &Path, identity: &Identity, fs: &Filesystem) -> Option<RoaringTreemap> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).ok()?;
+        let store = Store { path: path.to_owned(), connection, identity: identity.clone(), pending: vec![], flushed: None };
+        let _snapshot = store.connection.unchecked_transaction().ok()?;
+        store.made_from().is_ok_and(|found| found == *identity).then(|| store.tables(fs))?
+    }
+
+    /// Which blocks of the inode tables hold anything; `None` where that is not known, or cannot be read.
+    pub fn tables(&self, fs: &Filesystem) -> Option<RoaringTreemap> {
+        let bytes: Vec<u8> = self.connection.query_row("SELECT written FROM inode_tables", [], |row| row.get(0)).ok()?;
+        let written = RoaringTreemap::deserialize_from(&bytes[..]).ok()?;
+        written.max().is_none_or(|last| last < fs.geometry().superblock.blocks).then_some(written)
+    }
+
+    /// Keeps which blocks of the inode tables hold anything, if that is known now and was not.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn keep_tables(&self, fs: &Filesystem) -> Result<(), Obstacle> {
+        let Some(written) = fs.written_tables().get().filter(|_| self.tables(fs).is_none()) else { return Ok(()) };
+        let mut bytes = vec![];
+        written.serialize_into(&mut bytes)?;
+        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        if self.made_from()? == self.identity {
+            transaction.execute("DELETE FROM inode_tables", [])?;
+            transaction.execute("INSERT INTO inode_tables VALUES (?)", [bytes])?;
+        }
+        Ok(transaction.commit()?)
     }
 
     /// Keeps what a group holds, in the file within the next second or so if more follow.

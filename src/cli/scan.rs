@@ -6,9 +6,10 @@ use super::terminal::{self, Output, count, size};
 use super::{place, refuse_background, start};
 use std::io::Write;
 use std::time::Instant;
-use undelfs::catalog::{Scan, Summary};
+use undelfs::catalog::{self, Scan, Summary};
 use undelfs::fs::Filesystem;
 use undelfs::image::Image;
+use undelfs::tables;
 use undelfs::units::Ino;
 use undelfs::{Error, Result};
 
@@ -31,6 +32,11 @@ pub fn run(args: &ScanArgs, global: &Global) -> Result<()> {
     let scan = Scan::into_catalog(&fs, &place(&args.image), &options)?;
     let path = scan.path().map(|path| path.display().to_string()).unwrap_or_default();
     let (meter, begun) = (Meter::new(global), Instant::now());
+    catalog::recall(&fs, &place(&args.image), &options);
+    if fs.written_tables().get().is_none() {
+        // What every later command asks for first.
+        tables::each_block(&fs, &meter, &mut |_, _, _| ());
+    }
     let summary = scan.run(&first, &mut |_| (), &meter);
     meter.finish();
     let line = line(&summary?, fs.block_size(), begun.elapsed().as_secs_f64());

@@ -16,8 +16,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Trees that are looked at as the next one behind a gap.
 const NEAREST: usize = 8;
-/// Blocks by which two INDs that follow each other may stand apart with nothing between that could be anybody's. Of 4,340 that followed each
-/// other in files of the ext4 driver, 4,338 stood side by side, one pair 13 blocks apart.
+/// Blocks by which two INDs that follow each other may name what is apart, with nothing between that could be anybody's: of 4,340 that followed
+/// each other in files of the ext4 driver, 4,338 named blocks side by side, one pair 13 blocks apart. And blocks by which an IND and its DIND
+/// may stand apart: most stand side by side, those of files grown side by side within 43.
 const NEAR: u64 = 64;
 /// INDs that can be lost in one gap. More than a few and the count of what lies between proves nothing.
 const MOST_LOST: u64 = 16;
@@ -179,33 +180,45 @@ impl Joiner<'_> {
         }
     }
 
-    /// Links an IND to the DIND of its file, or a DIND to the TIND, where a fragment ends between what they map: both drivers look for room for the
-    /// one from the other on (`ext3_find_near`, `ext4_find_near`), so they are in the same block group, and no other pair of trees is. Neither
-    /// may have spare blocks where its own neighbours would be if these were lost.
+    /// Links an IND to the DIND of its file, or a DIND to the TIND, where what joins their data is lost, or a fragment ends there: both drivers
+    /// look for room for the one from the other on (`ext3_find_near`, `ext4_find_near`), so they are in the same block group, and no other pair
+    /// of trees is.
     fn pair(&self, next: &mut HashMap<usize, Link>) {
         let taken: HashSet<usize> = next.values().map(|link| link.next).collect();
-        let spare = |block: Option<u64>| block.is_some_and(|block| self.spare.contains(block));
         for level in 1..=2 {
             // By block group: those that go on somewhere, and those that begin somewhere else.
             let mut groups: BTreeMap<u64, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
             for (at, tree) in self.trees.iter().enumerate() {
-                let ends = &self.ends[at];
-                let group = groups.entry(self.fs.bit_of(self.root(at).block).0).or_default();
+                let (ends, root) = (&self.ends[at], self.root(at));
                 // A table of consecutive integers is no file's beginning.
-                let begins = level > 1 || !taken.contains(&at) && self.root(at).is_strong() && !self.root(at).is_arithmetic();
-                if tree.level == level && ends.tail.is_some() && !next.contains_key(&at) && begins && self.may_follow(level, ends.last_leaf, level + 1) {
+                let begins = level > 1 || !taken.contains(&at) && root.is_strong() && !root.is_arithmetic();
+                let goes_on = ends.tail.is_some() && !next.contains_key(&at) && self.may_follow(level, ends.last_leaf, level + 1);
+                let group = groups.entry(self.fs.bit_of(root.block).0).or_default();
+                if tree.level == level && begins && goes_on {
                     group.0.push(at);
-                } else if tree.level == level + 1 && ends.head.is_some() && !taken.contains(&at) {
+                } else if tree.level == level + 1 && ends.first.is_some() && !taken.contains(&at) {
                     group.1.push(at);
                 }
             }
             for (from, to) in groups.into_values() {
-                let ([at], [other]) = (&from[..], &to[..]) else { continue };
-                let (tail, head) = (self.ends[*at].tail.map(|tail| tail.get() + 1), self.ends[*other].head.map(|head| head.get() - 1));
-                if self.root(*at).block < self.root(*other).block && !spare(tail) && !spare(head) {
+                if let ([at], [other]) = (&from[..], &to[..])
+                    && self.is_pair(*at, *other)
+                {
                     next.insert(*at, Link { next: *other, lost: 0 });
                 }
             }
+        }
+    }
+
+    /// Whether two trees of which no others come into question are one file's: neither has spare blocks where its own neighbours would be if
+    /// these were lost; or the second has lost its beginning, and their topmost blocks stand next to each other.
+    fn is_pair(&self, at: usize, other: usize) -> bool {
+        let (before, after) = (&self.ends[at], &self.ends[other]);
+        let spare = |block: Option<u64>| block.is_some_and(|block| self.spare.contains(block));
+        let apart = self.root(other).block.get().checked_sub(self.root(at).block.get());
+        match after.head {
+            Some(head) => apart.is_some() && !spare(before.tail.map(|tail| tail.get() + 1)) && !spare(Some(head.get() - 1)),
+            None => apart.is_some_and(|apart| apart <= NEAR),
         }
     }
 

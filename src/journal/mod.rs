@@ -12,7 +12,7 @@ use crate::format::journal::Superblock;
 use crate::geometry::Geometry;
 use crate::image::Image;
 use crate::units::{Block, Moment};
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 use std::io;
 use std::path::Path;
 

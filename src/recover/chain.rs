@@ -13,7 +13,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Why a pointer that stands is not enough.
-const ADRIFT: &str = "a pointer names it, but nothing tells where in the file its indirect block belongs: counted as if the file began with that";
+const ADRIFT: &str =
+    "a pointer names it, but nothing tells where in the file its indirect block belongs: counted as if the file began with that";
 
 /// A piece of a file's map that is kept in the cache.
 #[derive(Clone)]
@@ -151,7 +152,9 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             (Fate::Stands | Fate::Likely, _) if pointer.evidence == Evidence::Inferred => {
                 run(Evidence::Inferred, Place::Home, Basis::Allocation.reason())
             }
-            (Fate::Stands | Fate::Likely, _) if self.placed().is_some_and(|placed| placed.adrift) => run(Evidence::Inferred, Place::Home, ADRIFT),
+            (Fate::Stands | Fate::Likely, _) if self.placed().is_some_and(|placed| placed.adrift) => {
+                run(Evidence::Inferred, Place::Home, ADRIFT)
+            }
             (Fate::Stands, _) | (Fate::Likely, Since::Quiet) => run(pointer.evidence, Place::Home, ""),
             (Fate::Likely, Since::Likely(_)) => run(
                 Evidence::Inferred,

@@ -4,6 +4,7 @@
 use super::Progress;
 use super::chain::{Cache, Chain, Claims, Piece, Since, Spot};
 use super::file::{LostFile, Mapping, SizeFrom, Tally, Zeroed};
+use super::pieces::Pieces;
 use super::reuse::Reuse;
 use super::stillness::Stillness;
 use super::table::Table;
@@ -74,6 +75,24 @@ impl Cache for Latest {
     }
 }
 
+/// The same, for what later reads ask for: it is kept as long as there is room.
+struct Kept<'a> {
+    latest: Latest,
+    pieces: RefCell<&'a mut Pieces>,
+    file: usize,
+}
+
+impl Cache for Kept<'_> {
+    fn get(&self, key: (u8, FileBlock)) -> Option<Piece> {
+        self.latest.get(key)
+    }
+
+    fn put(&self, (level, at): (u8, FileBlock), piece: Piece) {
+        self.pieces.borrow_mut().offer((self.file as u32, level, at), piece.clone());
+        self.latest.put((level, at), piece);
+    }
+}
+
 /// An indirect block of a lost file.
 pub struct Seen<'a> {
     /// The file's index.
@@ -97,6 +116,8 @@ pub struct Settled {
     pub claimed: RoaringTreemap,
     /// Those of them that no file shows, since nothing tells whether they still hold what was there.
     pub doubted: RoaringTreemap,
+    /// Pieces of the files' block maps, as many as there is room for.
+    pub pieces: Pieces,
 }
 
 /// Settles who has which block. `files` are sorted, newest loss first; their tallies, and sizes that rest on the chain, are filled
@@ -109,7 +130,7 @@ pub fn settle(
     read: &mut dyn FnMut(&Seen),
     progress: &dyn Progress,
 ) -> Settled {
-    let Settled { mut verdicts, claimed: mut seen, mut doubted } = Settled::default();
+    let Settled { mut verdicts, claimed: mut seen, mut doubted, mut pieces } = Settled::default();
     verdicts.reserve_exact(files.len());
     // The losses of one life, newest first. Orphans have no life that is known.
     let mut epochs: HashMap<(Ino, Option<Generation>), Vec<usize>> = HashMap::new();
@@ -150,7 +171,7 @@ pub fn settle(
             })
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
-        let (own, unshown, verdict) = settle_one(fs, reuse, file, taken, stillness, index, read);
+        let (own, unshown, verdict) = settle_one(fs, reuse, (index, file), taken, stillness, read, &mut pieces);
         if let Some(life) = life {
             epochs.entry(life).or_default().push(index);
         }
@@ -158,18 +179,18 @@ pub fn settle(
         seen |= own;
         doubted |= unshown;
     }
-    Settled { verdicts, claimed: seen, doubted }
+    Settled { verdicts, claimed: seen, doubted, pieces }
 }
 
 /// Walks one file. Returns the blocks that it claims, and those of them that it does not show for doubt.
 fn settle_one(
     fs: &Filesystem,
     reuse: &Reuse,
-    file: &mut LostFile,
+    (index, file): (usize, &mut LostFile),
     taken: Taken<'_>,
     stillness: &Stillness,
-    index: usize,
     read: &mut dyn FnMut(&Seen),
+    pieces: &mut Pieces,
 ) -> (RoaringTreemap, RoaringTreemap, Verdict) {
     let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<(FileBlock, Block)>);
     let mut zeros_are_holes = true;
@@ -205,7 +226,7 @@ fn settle_one(
     let stands = unzeroed(fs, &Chain { fs, reuse, file, zeros_are_holes, since: &since, claims: &taken, cache: &Latest::default() });
     file.zeroed.iter_mut().zip(stands).for_each(|(part, stands)| part.stands = stands);
     {
-        let cache = Latest::default();
+        let cache = Kept { latest: Latest::default(), pieces: RefCell::new(pieces), file: index };
         let chain = Chain { fs, reuse, file, zeros_are_holes, since: &since, claims: &taken, cache: &cache };
         let mut at = FileBlock(0);
         let mut before: Vec<Run> = vec![];

@@ -4,12 +4,12 @@
 use super::Progress;
 use super::file::LostFile;
 use super::history::{InodeCopy, Life, lives, losses};
-use crate::format::group::INODE_UNINIT;
 use crate::format::inode::{Inode, S_IFDIR, S_IFMT};
 use crate::fs::Filesystem;
 use crate::journal::Copy;
+use crate::tables;
 use crate::units::{Block, Ino, Moment};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 /// What the inode tables say.
 #[derive(Default)]
@@ -113,7 +113,7 @@ impl Inodes {
     pub fn each(fs: &Filesystem, see: &mut dyn FnMut(Ino, Inode)) {
         let inode_size = fs.geometry().superblock.inode_size as usize;
         let inodes = fs.geometry().superblock.inodes;
-        each_table_block(fs, &(), &mut |_, first, bytes| {
+        tables::each_block(fs, &(), &mut |_, first, bytes| {
             for (raw, ino) in bytes.chunks_exact(inode_size).zip(first.0..=inodes) {
                 if let Some(inode) = Inode::parse(raw).filter(|inode| !inode.is_blank()) {
                     see(Ino(ino), inode);
@@ -121,67 +121,6 @@ impl Inodes {
             }
         });
     }
-}
-
-/// Gives every block of the inode tables that was ever written to `visit`, with its first inode and as it would be after replay. Returns how
-/// many cannot be read.
-fn each_table_block(fs: &Filesystem, progress: &dyn Progress, visit: &mut dyn FnMut(Block, Ino, &[u8])) -> u64 {
-    let (geometry, size) = (fs.geometry(), fs.block_size());
-    let groups = geometry.superblock.groups();
-    let replayed: BTreeSet<u64> = match fs.journal().is_dirty() {
-        true => fs.journal().copied_blocks().filter(|(block, _)| fs.journal().replayed(*block).is_some()).map(|(at, _)| at.get()).collect(),
-        false => BTreeSet::new(),
-    };
-    let (mut unreadable, mut bytes) = (0, vec![]);
-    // The hole that was met last: most groups of a sparse image lie in few of them.
-    let mut hole = 0..0;
-    for number in 0..groups {
-        progress.step("reading inodes", number, groups);
-        let Some(group) = geometry.group(number) else { continue };
-        if geometry.superblock.has_group_flags() && group.flags & INODE_UNINIT != 0 {
-            continue;
-        }
-        let (mut at, end) = (group.inode_table.get(), group.inode_table.get().saturating_add(geometry.table_blocks()));
-        while at < end {
-            // 256 blocks at a time: 1 MiB with 4 KiB blocks. Holes of a sparse image hold no inodes, but what is replayed over them may.
-            if !hole.contains(&at) {
-                hole = at..fs.image().next_data(at * size).map_or(u64::MAX, |data| data / size);
-            }
-            let data = hole.end;
-            let next = replayed.range(at..end).next().copied().unwrap_or(u64::MAX);
-            at = at.max(data.min(next));
-            if at >= end {
-                break;
-            }
-            let count = (end - at).min(256);
-            unreadable += read_blocks(fs, at, count, &mut bytes);
-            for (home, number) in bytes.chunks_exact(size as usize).zip(at..) {
-                let Some(block) = Block::new(number) else { continue };
-                let copy = if replayed.contains(&number) { fs.read_block(block).ok() } else { None };
-                if let Some(first) = geometry.first_inode_of(block) {
-                    visit(block, first, copy.as_deref().unwrap_or(home));
-                }
-            }
-            at += count;
-        }
-    }
-    unreadable
-}
-
-/// Reads blocks as they stand; zeros for those that cannot be read. Returns how many these are.
-fn read_blocks(fs: &Filesystem, at: u64, count: u64, bytes: &mut Vec<u8>) -> u64 {
-    let size = fs.block_size();
-    let mut unreadable = 0;
-    bytes.resize((size * count) as usize, 0);
-    if fs.image().read_exact_at(bytes, at * size).is_err() {
-        for (block, number) in bytes.chunks_exact_mut(size as usize).zip(at..) {
-            if fs.image().read_exact_at(block, number * size).is_err() {
-                block.fill(0);
-                unreadable += 1;
-            }
-        }
-    }
-    unreadable
 }
 
 struct Scan<'a> {
@@ -231,7 +170,7 @@ impl Scan<'_> {
     /// Reads the inode tables as they stand today.
     fn today(&mut self, progress: &dyn Progress, result: &mut Inodes, dead: &mut Vec<(Ino, Inode)>) {
         let (fs, inode_size) = (self.fs, self.inode_size);
-        let unreadable = each_table_block(fs, progress, &mut |block, first, bytes| {
+        let unreadable = tables::each_block(fs, progress, &mut |block, first, bytes| {
             self.vote(block, bytes);
             for (raw, ino) in bytes.chunks_exact(inode_size).zip(first.0..) {
                 self.sort(Ino(ino), raw, result, dead);

@@ -16,6 +16,7 @@ mod inodes;
 mod names;
 mod owners;
 pub mod past;
+mod pieces;
 mod placed;
 mod prove;
 mod read;
@@ -46,15 +47,11 @@ use crate::scan::Survey;
 use crate::scan::extent::Looked;
 use crate::units::{Block, FileBlock, Ino};
 use chain::{Cache, Chain, Claims, Piece, Spot};
-use lru::LruCache;
+use pieces::Pieces;
 use reuse::Reuse;
 use roaring::RoaringTreemap;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-
-/// Bytes of pieces of block maps kept in memory, shared by all files. A piece maps 4 MiB with 4 KiB blocks; it commonly is a run or two,
-/// and 90 KiB at the worst.
-const PIECES: usize = 24 << 20;
 
 /// What to open, and how.
 #[derive(Clone, Debug)]
@@ -114,6 +111,7 @@ impl Recovery {
     /// Drops the files of which neither a name nor content is left, and numbers the lives of each inode.
     fn finish(&mut self) {
         let is_kept = |file: &LostFile| !file.paths.is_empty() || file.has_trace();
+        lock(&self.pieces).renumber(self.files.iter().map(is_kept));
         // In place: a second list of a hundred thousand files would double what they take.
         let mut files = self.files.iter();
         self.verdicts.retain(|_| files.next().is_some_and(is_kept));
@@ -126,8 +124,15 @@ impl Recovery {
                 *next += 1;
             }
         }
-        // The files have other ids now.
-        *lock(&self.pieces) = Pieces::default();
+    }
+
+    /// Does something to the files, and forgets what was resolved of them if that changed anything.
+    fn noted(&mut self, change: impl FnOnce(&mut Recovery) -> bool) -> bool {
+        let changed = change(self);
+        if changed {
+            *lock(&self.pieces) = Pieces::default();
+        }
+        changed
     }
 
     /// All lost files, newest loss first.
@@ -205,33 +210,6 @@ fn sort(files: &mut [LostFile]) {
     files.sort_by_cached_key(|file| std::cmp::Reverse((file.span.freed, file.deleted.map(|time| time.seconds), file.ino)));
 }
 
-/// Pieces of the files' block maps, those that were used last, by file, level of the indirect block and first file block.
-struct Pieces {
-    lru: LruCache<(u32, u8, FileBlock), Piece>,
-    /// What they take in memory.
-    bytes: usize,
-}
-
-impl Default for Pieces {
-    fn default() -> Self {
-        Self { lru: LruCache::unbounded(), bytes: 0 }
-    }
-}
-
-impl Pieces {
-    fn put(&mut self, key: (u32, u8, FileBlock), piece: Piece) {
-        self.bytes += piece.bytes();
-        if let Some(former) = self.lru.put(key, piece) {
-            self.bytes -= former.bytes();
-        }
-        while self.bytes > PIECES
-            && let Some((_, oldest)) = self.lru.pop_lru()
-        {
-            self.bytes -= oldest.bytes();
-        }
-    }
-}
-
 /// The shared cache, seen from one file.
 struct PiecesOf<'a> {
     id: FileId,
@@ -240,7 +218,7 @@ struct PiecesOf<'a> {
 
 impl Cache for PiecesOf<'_> {
     fn get(&self, (level, at): (u8, FileBlock)) -> Option<Piece> {
-        lock(self.pieces).lru.get(&(self.id.0, level, at)).cloned()
+        lock(self.pieces).get((self.id.0, level, at))
     }
 
     fn put(&self, (level, at): (u8, FileBlock), piece: Piece) {

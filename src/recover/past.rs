@@ -1,11 +1,13 @@
 //! What inodes and journal tell, before anything is looked for in free space: the ground that every look at what was lost begins on.
 
+use super::claims::Seen;
 use super::gaps::Ends;
 use super::inodes::Inodes;
 use super::rebuild::{Known, Rebuild};
 use super::reuse::Reuse;
 use super::stillness::Stillness;
-use super::{LostFile, OpenOptions, Pieces, Progress, Recovery, claims, names, sort};
+use super::{LostFile, OpenOptions, Progress, Recovery, claims, names, sort};
+use crate::catalog;
 use crate::error::Result;
 use crate::fs::Filesystem;
 use crate::image::Image;
@@ -33,6 +35,7 @@ impl Past {
         let image = Image::open(&options.image)?;
         progress.step("reading the journal", 0, 0);
         let fs = Filesystem::open(image, options.superblock, options.image.journal.as_deref())?;
+        catalog::recall(&fs, &options.catalog, &options.image);
         let mut inodes = Inodes::scan(&fs, progress);
         let mut files = inodes.take_losses(&fs);
         sort(&mut files);
@@ -51,8 +54,12 @@ impl Past {
     pub fn recover(self, survey: &Survey, progress: &dyn Progress) -> Recovery {
         let Past { fs, mut files, inodes, stillness, hints, content } = self;
         let reuse = Reuse::default();
-        let mut known = Known::new(survey);
-        let settled = claims::settle(&fs, &reuse, &stillness, &mut files, &mut |seen| known.see(seen), progress);
+        let (mut known, mut ends) = (Known::new(survey), Ends::default());
+        let mut see = |seen: &Seen| {
+            known.see(seen);
+            ends.see(seen);
+        };
+        let settled = claims::settle(&fs, &reuse, &stillness, &mut files, &mut see, progress);
         let known = known.places();
         let unreadable_inodes = inodes.unreadable;
         let mut recovery = Recovery {
@@ -62,7 +69,7 @@ impl Past {
             verdicts: settled.verdicts,
             claimed: settled.claimed,
             remarks: vec![],
-            pieces: Mutex::<Pieces>::default(),
+            pieces: Mutex::new(settled.pieces),
             unreadable_inodes,
             looked: survey.looked.clone(),
         };
@@ -71,7 +78,8 @@ impl Past {
         recovery.files.iter_mut().zip(paths).for_each(|(file, paths)| file.paths = paths);
         progress.step("joining chains", 0, 0);
         drop(inodes);
-        Rebuild { survey, known, stillness, hints: &hints, content, progress, ends: Ends::default() }.run(&mut recovery);
+        let doubted = settled.doubted;
+        Rebuild { survey, known, stillness, hints: &hints, content, progress, ends, doubted }.run(&mut recovery);
         recovery.finish();
         recovery
     }

@@ -8,7 +8,7 @@ use super::hint::{self, Hint};
 use super::names::live_path;
 use super::owners::{self, Claimant, Match, Start};
 use super::stillness::Stillness;
-use super::{LostFile, Mapping, Pieces, PlacedTable, Progress, Recovery, sort};
+use super::{LostFile, Mapping, PlacedTable, Progress, Recovery, sort};
 use crate::forest::{self, Chain, Table, Torn};
 use crate::format::indirect;
 use crate::fs::lock;
@@ -83,6 +83,8 @@ pub struct Rebuild<'a> {
     pub progress: &'a dyn Progress,
     /// What was seen of files' indirect blocks.
     pub ends: Ends,
+    /// Blocks that the known files claim, but do not show for doubt.
+    pub doubted: RoaringTreemap,
 }
 
 impl Rebuild<'_> {
@@ -92,45 +94,48 @@ impl Rebuild<'_> {
         let claimed = std::mem::take(&mut recovery.claimed);
         let spare = forest::spare(&recovery.fs, self.survey, &claimed);
         let mut chains = forest::grow(&recovery.fs, self.survey, &HashSet::new(), &spare);
-        let torn = self.extend(recovery, &mut chains);
+        let (torn, mut changed) = self.extend(recovery, &mut chains);
         if !torn.is_empty() {
             let rest: HashSet<usize> = (0..self.survey.pages.len()).filter(|page| !torn.contains(page)).collect();
             chains.extend(forest::grow(&recovery.fs, self.survey, &rest, &spare));
         }
         if !self.survey.looked.goes_on() {
-            self.add_cut(recovery, &mut chains, &spare);
+            changed |= self.add_cut(recovery, &mut chains, &spare);
         }
-        self.add(recovery, &chains, &claimed);
-        sort(&mut recovery.files);
-        let mut doubted = self.settle(recovery);
+        changed |= self.add(recovery, &chains, &claimed);
+        recovery.claimed = claimed;
+        if changed {
+            sort(&mut recovery.files);
+            self.doubted = self.settle(recovery);
+        }
         if !self.survey.looked.goes_on() && self.infer(recovery) {
-            doubted = self.settle(recovery);
+            self.doubted = self.settle(recovery);
         }
-        recovery.claimed -= doubted;
+        recovery.claimed -= self.doubted;
     }
 
     /// Adds what is known and what can be inferred without pointers: the user's hints, what the content tells, and what fills gaps. Returns
     /// whether anything has changed.
     fn infer(&mut self, recovery: &mut Recovery) -> bool {
         let said = recovery.remarks.len();
-        let mut changed = hint::apply(self.hints, recovery);
         let mut spare = &self.survey.written - &recovery.claimed;
+        let mut changed = recovery.noted(|recovery| hint::apply(self.hints, recovery));
         if self.content {
-            changed |= recovery.examine_beginnings(&mut spare);
-            changed |= recovery.confirm(self.progress);
-            changed |= recovery.prove(&mut spare, self.progress);
+            changed |= recovery.noted(|recovery| recovery.examine_beginnings(&mut spare));
+            changed |= recovery.noted(|recovery| recovery.confirm(self.progress));
+            changed |= recovery.noted(|recovery| recovery.prove(&mut spare, self.progress));
         }
         let ends = std::mem::take(&mut self.ends);
-        changed |= recovery.fill_gaps(&mut spare, &ends, self.content);
+        changed |= recovery.noted(|recovery| recovery.fill_gaps(&mut spare, &ends, self.content));
         if self.content {
-            changed |= recovery.examine_beginnings(&mut spare);
+            changed |= recovery.noted(|recovery| recovery.examine_beginnings(&mut spare));
             if recovery.build_tables(&mut spare, self.progress) {
                 sort(&mut recovery.files);
                 self.settle(recovery);
                 // What the user knows may be of these.
                 recovery.remarks.truncate(said);
-                hint::apply(self.hints, recovery);
-                recovery.examine_beginnings(&mut spare);
+                recovery.noted(|recovery| hint::apply(self.hints, recovery));
+                recovery.noted(|recovery| recovery.examine_beginnings(&mut spare));
                 changed = true;
             }
         }
@@ -145,14 +150,14 @@ impl Rebuild<'_> {
             claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, &mut |seen| ends.see(seen), self.progress);
         (recovery.verdicts, recovery.claimed) = (settled.verdicts, settled.claimed);
         self.ends = ends;
-        *lock(&recovery.pieces) = Pieces::default();
+        *lock(&recovery.pieces) = settled.pieces;
         settled.doubted
     }
 
     /// Takes out of `chains` those that hold pages of known files, and adds to the files what they did not know. Returns the pages of
-    /// chains that contradict a file's pointers, less the file's own.
-    fn extend(&self, recovery: &mut Recovery, chains: &mut Vec<Chain>) -> HashSet<usize> {
-        let mut torn = HashSet::new();
+    /// chains that contradict a file's pointers, less the file's own, and whether any file has more now.
+    fn extend(&self, recovery: &mut Recovery, chains: &mut Vec<Chain>) -> (HashSet<usize>, bool) {
+        let (mut torn, mut extended) = (HashSet::new(), false);
         chains.retain(|chain| {
             let Some(file) = chain.tables.iter().find_map(|table| self.known.pages.get(&table.page)).map(|(file, ..)| *file) else {
                 return true;
@@ -164,13 +169,16 @@ impl Rebuild<'_> {
             };
             match chain.tables.iter().all(agrees) {
                 true if self.survey.looked.goes_on() => {}
-                true if !unknown.is_empty() => self.extend_file(recovery, file, chain, &unknown),
+                true if !unknown.is_empty() => {
+                    self.extend_file(recovery, file, chain, &unknown);
+                    extended = true;
+                }
                 true => {}
                 false => torn.extend(unknown.iter().map(|table| table.page)),
             }
             false
         });
-        torn
+        (torn, extended)
     }
 
     fn extend_file(&self, recovery: &mut Recovery, file: usize, chain: &Chain, unknown: &[&Table]) {
@@ -191,12 +199,12 @@ impl Rebuild<'_> {
         }
     }
 
-    /// Makes lost files of chains that are the end of a file in use, and takes them out of `chains`.
-    fn add_cut(&self, recovery: &mut Recovery, chains: &mut Vec<Chain>, spare: &RoaringTreemap) {
+    /// Makes lost files of chains that are the end of a file in use, and takes them out of `chains`. Whether there are any.
+    fn add_cut(&self, recovery: &mut Recovery, chains: &mut Vec<Chain>, spare: &RoaringTreemap) -> bool {
         let fs = &recovery.fs;
         let cuts = cut::find(fs, self.survey, chains, spare);
         if cuts.is_empty() {
-            return;
+            return false;
         }
         let paths = live_path(fs, &cuts.iter().map(|cut| cut.ino).collect());
         let file = |cut: &cut::Cut| cut.file(&Draft { fs, survey: self.survey, chain: &chains[cut.chain] }, &paths);
@@ -207,10 +215,11 @@ impl Rebuild<'_> {
             at += 1;
             cuts.iter().all(|cut| cut.chain != at - 1)
         });
+        true
     }
 
-    /// Makes lost files of chains, each with its owner where there is one.
-    fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) {
+    /// Makes lost files of chains, each with its owner where there is one. Whether there are any.
+    fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) -> bool {
         let fs = &recovery.fs;
         let drafts = chains.iter().map(|chain| Draft { fs, survey: self.survey, chain });
         let mut drafts: Vec<(Draft, Credence)> = drafts
@@ -220,14 +229,16 @@ impl Rebuild<'_> {
             .collect();
         let mut named = RoaringTreemap::new();
         if drafts.is_empty() {
-            return;
+            return false;
         }
         let mut contested = RoaringTreemap::new();
         for (draft, _) in &drafts {
-            let blocks = draft.blocks();
-            contested |= &blocks & &named;
-            contested |= &blocks & claimed;
-            named |= blocks;
+            // One by one: as sets, each of many small chains would cost as much as all that came before.
+            for block in draft.blocks() {
+                if claimed.contains(block) || !named.insert(block) {
+                    contested.insert(block);
+                }
+            }
         }
         // Tables of integers, as of the letters of an alphabet, lie anywhere, and name what belongs to others.
         drafts.retain(|(draft, _)| !draft.is_far_from_data() || draft.blocks().is_disjoint(&contested));
@@ -269,5 +280,6 @@ impl Rebuild<'_> {
             !owned.contains(&(at - 1))
         });
         recovery.files.append(&mut files);
+        true
     }
 }

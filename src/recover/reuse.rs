@@ -3,20 +3,17 @@
 //! A block is lost to a file as soon as anything else had it, also if that is gone again. Evidence, all of it block by
 //! block: the bitmap of today, the bitmap's copies in the journal, copies and revokes of the block itself.
 
-use crate::fs::{Filesystem, lock, test_bit};
+use crate::bitmaps::Bitmaps;
+use crate::fs::{Filesystem, test_bit};
 use crate::journal::Copy;
 use crate::units::{Block, Moment};
-use lru::LruCache;
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-/// Derived bitmaps kept in memory: 4 KiB each with 4 KiB blocks, so 1 MiB.
-const BITMAPS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-
-/// Bitmaps by group and index of the first copy that counts.
-type Derived = Mutex<LruCache<(u64, usize), Arc<Vec<u8>>>>;
+/// By group and index of the first copy that counts.
+type Derived = Bitmaps<(u64, usize)>;
 
 /// Answers what happened to blocks over time.
+#[derive(Default)]
 pub struct Reuse {
     /// Blocks that were taken again after having been seen free.
     retaken: Derived,
@@ -26,26 +23,17 @@ pub struct Reuse {
     copies: Derived,
 }
 
-impl Default for Reuse {
-    fn default() -> Self {
-        let cache = || Mutex::new(LruCache::new(BITMAPS));
-        Reuse { retaken: cache(), used: cache(), copies: cache() }
-    }
-}
-
 impl Reuse {
     fn bitmap_copies<'a>(&self, fs: &'a Filesystem, group: u64) -> &'a [Copy] {
         fs.geometry().group(group).map_or(&[], |descriptor| fs.journal().copies(descriptor.block_bitmap))
     }
 
     fn bitmap_copy(&self, fs: &Filesystem, group: u64, index: usize) -> Option<Arc<Vec<u8>>> {
-        if let Some(bitmap) = lock(&self.copies).get(&(group, index)) {
-            return Some(Arc::clone(bitmap));
+        if let Some(bitmap) = self.copies.get((group, index)) {
+            return Some(bitmap);
         }
         let copy = *self.bitmap_copies(fs, group).get(index)?;
-        let bitmap = Arc::new(fs.journal().read_copy(fs.image(), copy).ok()?);
-        lock(&self.copies).put((group, index), Arc::clone(&bitmap));
-        Some(bitmap)
+        Some(self.copies.put((group, index), fs.journal().read_copy(fs.image(), copy).ok()?))
     }
 
     /// Whether a block that was freed at `freed` (in the transaction that ended then, or later) was seen free and after that in use again.
@@ -56,8 +44,8 @@ impl Reuse {
     }
 
     fn retaken_since(&self, fs: &Filesystem, group: u64, first: usize) -> Arc<Vec<u8>> {
-        if let Some(bitmap) = lock(&self.retaken).get(&(group, first)) {
-            return Arc::clone(bitmap);
+        if let Some(bitmap) = self.retaken.get((group, first)) {
+            return bitmap;
         }
         let size = fs.block_size() as usize;
         let (mut free, mut retaken) = (vec![0u8; size], vec![0u8; size]);
@@ -75,17 +63,15 @@ impl Reuse {
         if let Some(bitmap) = fs.block_bitmap(group) {
             see(&bitmap);
         }
-        let retaken = Arc::new(retaken);
-        lock(&self.retaken).put((group, first), Arc::clone(&retaken));
-        retaken
+        self.retaken.put((group, first), retaken)
     }
 
     /// Whether a copy of the bitmap from `freed_by` on shows a block in use: by then it was free, so somebody else had it.
     pub fn was_used_since(&self, fs: &Filesystem, block: Block, freed_by: Moment) -> bool {
         let (group, bit) = fs.bit_of(block);
         let first = self.bitmap_copies(fs, group).partition_point(|copy| copy.moment < freed_by);
-        if let Some(used) = lock(&self.used).get(&(group, first)) {
-            return test_bit(used, bit);
+        if let Some(used) = self.used.get((group, first)) {
+            return test_bit(&used, bit);
         }
         let mut used = vec![0u8; fs.block_size() as usize];
         for index in first..self.bitmap_copies(fs, group).len() {
@@ -93,9 +79,7 @@ impl Reuse {
                 used.iter_mut().zip(bitmap.iter()).for_each(|(used, now)| *used |= now);
             }
         }
-        let used = Arc::new(used);
-        lock(&self.used).put((group, first), Arc::clone(&used));
-        test_bit(&used, bit)
+        test_bit(&self.used.put((group, first), used), bit)
     }
 
     /// Whether a block was in use at the last moment before `freed` that a bitmap copy shows; `None` where none does.

@@ -128,6 +128,10 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
                     _ => {}
                 }
             }
+            // What stands there then is all of it; how long it stood there is asked of indirect blocks only.
+            if absent == HOLE && level == 1 {
+                break;
+            }
         }
         if absent == HOLE {
             // Nothing can be added: the block itself may never have been written since, and still hold an older life's pointers.

@@ -7,7 +7,8 @@
 //! 2. no block is named twice, nor the page itself;
 //! 3. the numbers are laid out as an allocator lays out a file: written down as steps from one to the next they take no more than
 //!    half the bits that they take as numbers. A page for which this does not hold is *scattered*: it can be a DIND or TIND, whose
-//!    pointers stand wide apart, but not an IND;
+//!    pointers stand wide apart, but not an IND; one that takes nearly all of them ([`RANDOM`]) is none where
+//!    nearly every number is a block's, on a filesystem of 16 TiB;
 //! 4. it does not begin as a folder or a journal block does, and is no table of 64-bit numbers (every other word 0).
 //!
 //! Rules 1 and 2 leave next to no random bytes, text or code. What they let through of sorted integer tables, rule 3 does as
@@ -89,6 +90,14 @@ pub enum Finding {
     Page(Page),
 }
 
+/// Of eight bits that a number takes, those that the step to it takes in an indirect block at most: random ones take all eight. On
+/// 16 TiB, the INDs of a DIND may lie 256 GB apart with this.
+const RANDOM: u64 = 7;
+/// Pointers by which it can be told whether they are random.
+const TELLING: u32 = 16;
+/// Blocks of a filesystem on which random numbers can all be blocks.
+const MOST_NUMBERS: u64 = 1 << 31;
+
 /// Runs that a table of consecutive integers does not have: from here on each is looked at as it comes.
 const MANY: usize = 8;
 
@@ -125,6 +134,10 @@ pub fn examine(bytes: &[u8], block: Block, fs: &Filesystem, scratch: &mut Vec<(u
     }
     let (Some(start), Some((at, length))) = (Block::new(first.into()), scratch.last()) else { return Finding::Other };
     let Some(last) = Block::new(u64::from(*at) + u64::from(*length) - 1) else { return Finding::Other };
+    let (bits, most) = (bits_of_steps(scratch), bits_of_numbers(count, blocks));
+    if blocks >= MOST_NUMBERS && count >= TELLING && bits * 8 > most * RANDOM {
+        return Finding::Other;
+    }
     let page = Page {
         block,
         sources: vec![Source::Home],
@@ -134,7 +147,7 @@ pub fn examine(bytes: &[u8], block: Block, fs: &Filesystem, scratch: &mut Vec<(u
         begin: begin as u32,
         end: end as u32,
         breaks,
-        scattered: !bits_per_pointer_fit(scratch, count, blocks),
+        scattered: count >= 4 && bits * 2 > most,
     };
     let fit = possible(scratch, block, fs) && !is_known(bytes) && !is_wide(words);
     match fit {
@@ -163,12 +176,15 @@ fn possible(runs: &[(u32, u32)], block: Block, fs: &Filesystem) -> bool {
     sorted.windows(2).all(|pair| u64::from(pair[0].0) + u64::from(pair[0].1) <= u64::from(pair[1].0))
 }
 
-/// Rule 3. A run costs the bits of the step to it, a pointer inside one next to nothing.
-fn bits_per_pointer_fit(runs: &[(u32, u32)], count: u32, blocks: u64) -> bool {
-    let own = u64::from(blocks.max(1).ilog2()) + 1;
+/// Rule 3: what the pointers take as steps. A run costs the bits of the step to it, a pointer inside one next to nothing.
+fn bits_of_steps(runs: &[(u32, u32)]) -> u64 {
     let step = |pair: &[(u32, u32)]| u64::from(pair[1].0.abs_diff(pair[0].0 + (pair[0].1 - 1)).max(1).ilog2()) + 2;
-    let cost: u64 = runs.windows(2).map(step).sum();
-    count < 4 || cost * 2 <= own * u64::from(count)
+    runs.windows(2).map(step).sum()
+}
+
+/// Rule 3: what they take as numbers.
+fn bits_of_numbers(count: u32, blocks: u64) -> u64 {
+    (u64::from(blocks.max(1).ilog2()) + 1) * u64::from(count)
 }
 
 /// Rule 4: the beginning of a folder (`.` with its record of 12 bytes), or a block of a journal.

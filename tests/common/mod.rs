@@ -7,6 +7,7 @@ pub mod judge;
 pub mod mariadb;
 pub mod medium;
 pub mod old_ext3;
+pub mod oracle;
 pub mod truth;
 
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
 mod content;
 mod copier;
+mod cutter;
 mod leaf;
 mod outcome;
 mod place;

@@ -5,12 +5,11 @@
 
 use super::super::file::SizeFrom;
 use super::super::placed::Basis;
-use super::super::{FileId, Mapping, Pieces, Recovery};
+use super::super::{FileId, Mapping, Recovery};
 use super::{index, subject};
 use crate::content::myisam::dynamic::RowBlocks;
 use crate::content::{self, Kind, Tiling, Walker};
 use crate::format::indirect;
-use crate::fs::lock;
 use crate::run::Evidence;
 use crate::units::{Block, FileBlock};
 use roaring::RoaringTreemap;
@@ -40,7 +39,6 @@ struct Change {
 impl Recovery {
     /// Checks which block begins each chain, looks for others among what is `spare`, and takes sizes from content. Whether anything changed.
     pub(in super::super) fn examine_beginnings(&mut self, spare: &mut RoaringTreemap) -> bool {
-        *lock(&self.pieces) = Pieces::default();
         let mut changes = vec![];
         for id in self.ids().filter(|id| self.file(*id).size_from == SizeFrom::Chain) {
             let change = self.beginning(id, spare);

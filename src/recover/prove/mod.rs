@@ -24,8 +24,7 @@ mod subject;
 mod walk;
 
 use super::placed::Basis;
-use super::{FileId, Mapping, Pieces, Progress, Recovery, fill};
-use crate::fs::lock;
+use super::{FileId, Mapping, Progress, Recovery, fill};
 use crate::run::Evidence;
 use crate::units::{Block, FileBlock};
 use gap::Gap;
@@ -73,7 +72,6 @@ impl Recovery {
                 placed.get_or_insert_default().confirm(std::mem::take(ranges));
             }
         }
-        *lock(&self.pieces) = Pieces::default();
         !confirmed.is_empty()
     }
 
@@ -106,7 +104,6 @@ impl Recovery {
         }
         drop_rivals(&mut found);
         found.retain(|(_, pieces)| !pieces.is_empty());
-        *lock(&self.pieces) = Pieces::default();
         for (id, pieces) in &found {
             if let Mapping::Indirect { placed, .. } = &mut self.files[id.0 as usize].mapping {
                 let placed = placed.get_or_insert_default();
