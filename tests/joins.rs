@@ -16,11 +16,14 @@ use undelfs::run::Evidence;
 
 const BLOCK: u64 = 4096;
 
-/// A disk on which `work` wrote a file named `lost`, which is gone now, and the journal has wrapped since. With the file's runs (file block, block,
-/// count) and its indirect blocks (file block, block) in its order.
+/// First file block, first block, count.
+type RunOf = (u64, u64, u64);
+
+/// A disk on which `work` wrote a file named `lost`, which is gone now, and the journal has wrapped since. With the file's runs
+/// and its indirect blocks (file block, block) in its order.
 struct Lost {
     disk: Disk,
-    runs: Vec<(u64, u64, u64)>,
+    runs: Vec<RunOf>,
     indirect: Vec<(u64, u64)>,
 }
 
@@ -88,11 +91,11 @@ impl Lost {
 }
 
 /// Runs and indirect blocks of an inode as debugfs tells them: `(0-11):5000-5011, (IND):5012, (12-40):5013-5041`.
-fn blocks_of(image: &Path, ino: u64) -> (Vec<(u64, u64, u64)>, Vec<(u64, u64)>) {
+fn blocks_of(image: &Path, ino: u64) -> (Vec<RunOf>, Vec<(u64, u64)>) {
     let output = Command::new("debugfs").args(["-R", &format!("stat <{ino}>")]).arg(image).output().expect("debugfs runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let list = text.split("BLOCKS:").nth(1).expect("a list of blocks").split("TOTAL:").next().unwrap_or_default();
-    let (mut runs, mut indirect, mut above): (Vec<(u64, u64, u64)>, Vec<(u64, u64)>, Vec<u64>) = Default::default();
+    let (mut runs, mut indirect, mut above): (Vec<RunOf>, Vec<_>, Vec<u64>) = Default::default();
     for item in list.split(',').map(str::trim).filter(|item| !item.is_empty()) {
         let (what, place) = item.trim_start_matches('(').split_once("):").expect("a place and blocks");
         let number = |text: &str| text.trim().parse::<u64>().expect("a number");
@@ -127,13 +130,13 @@ fn ind_and_dind_are_joined_over_a_break() {
     let lost = Lost::new(|point| {
         append(&point.join("lost"), 1036, &mut random);
         append(&point.join("other"), 700, &mut random);
-        append(&point.join("lost"), 3000, &mut random);
+        append(&point.join("lost"), 7000, &mut random);
     });
     let (before, after) = (lost.block(1035).expect("a block"), lost.block(1036).expect("a block"));
     assert_ne!(before + 1, after, "the file has no break there: {:?}", lost.runs);
     let recovery = lost.without(&[]);
     assert_eq!(lost.judge(&recovery, largest(&recovery)), (lost.blocks(), 0), "{:?}", lost.runs);
-    let first = lost.indirect.iter().filter(|(at, _)| *at == 1036).next_back().expect("an IND").1;
+    let first = lost.indirect.iter().rfind(|(at, _)| *at == 1036).expect("an IND").1;
     let recovery = lost.without(&[first]);
     let (right, wrong) = lost.judge(&recovery, largest(&recovery));
     assert!(wrong == 0 && right + 1024 >= lost.blocks(), "{right} right, {wrong} wrong: {:?}", lost.runs);

@@ -210,16 +210,15 @@ impl Joiner<'_> {
         }
     }
 
-    /// Whether two trees of which no others come into question are one file's: neither has spare blocks where its own neighbours would be if
-    /// these were lost; or the second has lost its beginning, and their topmost blocks stand next to each other.
+    /// Whether two trees of which no others come into question are one file's. Neither has spare blocks where its own neighbours would be if
+    /// these were lost. Where the second has lost its beginning, there are some at both ends, or the topmost blocks stand next to each other.
     fn is_pair(&self, at: usize, other: usize) -> bool {
         let (before, after) = (&self.ends[at], &self.ends[other]);
         let spare = |block: Option<u64>| block.is_some_and(|block| self.spare.contains(block));
-        let apart = self.root(other).block.get().checked_sub(self.root(at).block.get());
-        match after.head {
-            Some(head) => apart.is_some() && !spare(before.tail.map(|tail| tail.get() + 1)) && !spare(Some(head.get() - 1)),
-            None => apart.is_some_and(|apart| apart <= NEAR),
-        }
+        let Some(apart) = self.root(other).block.get().checked_sub(self.root(at).block.get()) else { return false };
+        let behind = spare(before.tail.map(|tail| tail.get() + 1));
+        let ahead = spare(after.first.map(|(first, _)| first.get() - 1));
+        if after.head.is_some() { !behind && !ahead } else { behind && ahead || apart <= NEAR }
     }
 
     /// Maximal sequences of trees, each following the one before.

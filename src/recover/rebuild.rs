@@ -13,7 +13,7 @@ use crate::forest::{self, Chain, Table, Torn};
 use crate::format::indirect;
 use crate::fs::lock;
 use crate::scan::Survey;
-use crate::units::{Block, FileBlock, Ino};
+use crate::units::{Block, FileBlock, Ino, Moment};
 use roaring::RoaringTreemap;
 use std::collections::{HashMap, HashSet};
 
@@ -259,6 +259,7 @@ impl Rebuild<'_> {
         let found = drafts.iter().zip(&direct).zip(matches);
         let believed: Vec<_> = found.filter(|(((_, credence), _), found)| *credence == Credence::Full || found.has_losers).collect();
         let torn = Torn::among(fs, self.survey, believed.iter().map(|(((draft, _), _), _)| draft.chain));
+        let later = later(believed.iter().map(|(((draft, _), _), _)| draft), &contested);
         for (((draft, _), direct), found) in believed {
             let mut file = draft.file(direct.as_deref().unwrap_or_default());
             if let Mapping::Indirect { placed: Some(placed), .. } = &mut file.mapping {
@@ -274,6 +275,12 @@ impl Rebuild<'_> {
             }
             files.push(file);
         }
+        for (at, than) in later {
+            let freed = files[than].span.freed;
+            if files[at].span.freed <= freed {
+                files[at].span.freed = Moment(freed.0.saturating_sub(1));
+            }
+        }
         let mut at = 0;
         recovery.files.retain(|_| {
             at += 1;
@@ -282,4 +289,23 @@ impl Rebuild<'_> {
         recovery.files.append(&mut files);
         true
     }
+}
+
+/// Which chain must have been lost before which other, by their numbers: what one names as data stands as an indirect block of the other, so
+/// that one had the block last. `contested` are blocks that several name.
+fn later<'a, 'b: 'a>(drafts: impl Iterator<Item = &'a Draft<'b>> + Clone, contested: &RoaringTreemap) -> Vec<(usize, usize)> {
+    if contested.is_empty() {
+        return vec![];
+    }
+    // An indirect block that nothing above or below it confirms may be data itself.
+    let confirmed = drafts.clone().enumerate().filter(|(_, draft)| draft.chain.tables.iter().any(|table| table.level > 1));
+    let tables: HashMap<Block, usize> = confirmed.flat_map(|(at, draft)| draft.tables().map(move |block| (block, at))).collect();
+    let named = drafts.enumerate().flat_map(|(at, draft)| (draft.blocks() & contested).into_iter().map(move |block| (at, block)));
+    let others = named.filter_map(|(at, block)| Some((at, *tables.get(&Block::new(block)?)?)));
+    let mut later: Vec<(usize, usize)> = others.filter(|(at, than)| at != than).collect();
+    later.sort_unstable();
+    later.dedup();
+    // Where each names the other's, neither says anything.
+    let mutual: Vec<bool> = later.iter().map(|(at, than)| later.binary_search(&(*than, *at)).is_ok()).collect();
+    later.into_iter().zip(mutual).filter(|(_, mutual)| !mutual).map(|(pair, _)| pair).collect()
 }
