@@ -17,8 +17,8 @@
 //! * [`journal`] reads the whole log as history: transactions, copies of blocks over time, revokes, what replay would
 //!   write, and since when nothing is missing. A [`units::Moment`] is a transaction's place in time.
 //! * [`fs`] is the filesystem as it would be after replay: bitmaps, inodes, current block maps. [`tables`] goes through all inode tables.
-//! * [`scan`] looks through free blocks for *pages*: what can be indirect blocks; [`catalog`] keeps what it found, so that this is done
-//!   once. [`forest`] grows chains from pages: IND under DIND under TIND by who names whom, then the trees of one file by what
+//! * [`scan`] looks through free blocks for *pages*, what can be indirect blocks, and on the way for rows of tables and for beginnings of
+//!   files; [`catalog`] keeps what it found, so that this is done once. [`forest`] grows chains from pages: IND under DIND under TIND by who names whom, then the trees of one file by what
 //!   begins where something else ends.
 //! * [`recover`] finds what was lost. [`recover::Past`] is what inodes and journal tell; with a survey of free space, or of what was looked
 //!   through of it so far, it becomes a [`recover::Recovery`]. Copies of an inode over time become lives, lives end in losses (`history`), each a
@@ -27,7 +27,8 @@
 //!   `names` follow folder entries through time to paths. `rebuild` then goes over what chains tell: it extends known files,
 //!   finds owners for the rest (`owners`, `cut`), their direct blocks (`chains`), and fills gaps from what the allocators do (`fill`, `tiling`,
 //!   `gaps`) unless content places them first, or speaks against that (`prove`); `hint` adds what the user knows. `stillness` says what free
-//!   blocks are worth where the journal does not reach back, `turnover` how fast they are used again where it does. `read` turns it into bytes, `unclaimed` what
+//!   blocks are worth where the journal does not reach back, `turnover` how fast they are used again where it does, `wear` how much of
+//!   what was lost before all that is known is seen to be used again. `read` turns it into bytes, `unclaimed` what
 //!   none of them claims of free space.
 //! * [`content`] knows formats of files by their bytes alone: kind, length, and which block comes next. It knows no image and no block numbers.
 //!   `recover::prove` asks it: which free blocks go on with a table's rows, whether blocks in doubt still hold them, how long a file is.
@@ -51,7 +52,8 @@
 //!
 //! Damage is evidence, not an error: what cannot be known becomes a missing range with a reason. A block is served only
 //! if a pointer names it, or nothing else fits its place, and nothing speaks against it. Where most of the transactions since the loss
-//! are missing from the journal, and files came and went that left no trace of where they were, it is not.
+//! are missing from the journal, and files came and went that left no trace of where they were, it is not. It is named then, with the
+//! reason, as is what only a block names that may be a table of numbers and no indirect block.
 
 pub mod behind;
 mod bitmaps;

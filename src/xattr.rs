@@ -104,7 +104,13 @@ mod tests {
         file.generation = Some(crate::units::Generation(1));
         assert_eq!(all(&file), [&["path", "deleted"][..], &always, &["inode", "generation"]].concat());
         file.deleted = None;
-        file.orphan = Block::new(4711).map(|top| Orphan { top, candidates: std::sync::Arc::default(), unfinished: false });
+        file.orphan = Block::new(4711).map(|top| Orphan {
+            top,
+            candidates: std::sync::Arc::default(),
+            adrift: false,
+            dubious: false,
+            unfinished: false,
+        });
         assert_eq!(all(&file), [&["path"][..], &always, &["inode", "generation", "chain"]].concat());
         (file.ino, file.generation) = (None, None);
         assert_eq!(all(&file), [&["path"][..], &always, &["chain"]].concat());

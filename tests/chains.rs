@@ -93,7 +93,7 @@ fn much_overwritten() {
     let verdict = check("ravaged");
     assert!(verdict.wrongs() + verdict.wrong_owners == 0, "{verdict}");
     // A single IND of consecutive blocks that no DIND names may be a table of integers.
-    assert!(verdict.left_out * 10 <= verdict.pointed, "{verdict}");
+    assert!(verdict.unshown * 10 <= verdict.pointed, "{verdict}");
 }
 
 /// A million runs under a TIND, also read at random places.

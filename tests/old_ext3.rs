@@ -19,6 +19,7 @@ fn chains_of(bundle: &Bundle, beyond: u64) -> Chains {
         label: format!("inode {} /{} ({} bytes)", file.inode, file.path, file.size),
         paths: vec![format!("/{}", file.path).into_bytes()],
         ino: file.inode,
+        generation: None,
         size: file.size,
         runs: file.data.clone(),
         indirect: file.ind.clone(),

@@ -4,6 +4,7 @@ mod common;
 
 use common::disk::{Disk, run};
 use common::{folder, image};
+use roaring::RoaringTreemap;
 use rusqlite::Connection;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -132,6 +133,33 @@ fn a_scan_is_kept_for_other_commands_and_for_people() {
     let block = number("SELECT block FROM pages ORDER BY pointers DESC") as u64;
     let first = number("SELECT first_pointer FROM pages ORDER BY pointers DESC") as u32;
     assert!(fs.read_home(Block::new(block).expect("not 0")).expect("readable").starts_with(&first.to_le_bytes()));
+}
+
+/// What else the one pass sees is noted too: where files of known kinds begin, and what stands among rows of tables.
+#[test]
+fn beginnings_and_rows_are_noted() {
+    let disk = Disk::new("-t ext3 -b 4096", "32M");
+    let row = |number: usize| [&[1, 0, 97][..], &[0x80 | number as u8; 97]].concat();
+    let png = [&b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"[..], &[0xa5; 9000]].concat();
+    disk.mounted("ext3", "noatime", |at| {
+        fs::write(at.join("image"), &png).unwrap();
+        fs::write(at.join("other"), [0x5a; 50_000]).unwrap();
+        fs::write(at.join("rows"), (0..2000).flat_map(row).collect::<Vec<u8>>()).unwrap();
+        rustix::fs::sync();
+        ["image", "other", "rows"].iter().for_each(|name| fs::remove_file(at.join(name)).unwrap());
+    });
+    let folder = tempfile::tempdir_in(folder()).expect("a folder");
+    let catalog = folder.path().join("catalog");
+    let status = common::undelfs().arg("scan").arg(disk.image()).arg("--catalog").arg(&catalog).stdout(Stdio::null()).status();
+    assert!(status.expect("the program runs").success());
+    let catalog = Connection::open(catalog).expect("a database");
+    let head: (i64, String, String) =
+        catalog.query_row("SELECT * FROM heads", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).expect("one head");
+    let first = filesystem(&disk.image()).read_home(Block::new(head.0 as u64).expect("not 0")).expect("readable");
+    assert!(first.starts_with(&png[..16]) && (head.1.as_str(), head.2.as_str()) == ("png", "image"), "{head:?}");
+    let rows: Vec<u8> = catalog.query_row("SELECT rows FROM groups WHERE rows IS NOT NULL", [], |row| row.get(0)).expect("one group");
+    let rows = RoaringTreemap::deserialize_from(&rows[..]).expect("a bitmap");
+    assert_eq!(rows.len(), 2000 * 100 / 4096 + 1, "{rows:?}");
 }
 
 /// Those of images that are long gone go, and nothing else does.

@@ -7,7 +7,8 @@ use crate::recover::info::uuid;
 use std::collections::BTreeMap;
 
 /// The code that judges blocks. If it changes, so may what it finds.
-const RULES: [&str; 3] = [include_str!("../scan/page.rs"), include_str!("../scan/sweep.rs"), include_str!("schema.sql")];
+const RULES: [&str; 4] =
+    [include_str!("../scan/page.rs"), include_str!("../scan/sweep.rs"), include_str!("../content/stretch.rs"), include_str!("schema.sql")];
 
 /// Properties of an image as it was opened, by name, each as people read it.
 pub type Identity = BTreeMap<String, String>;

@@ -1,6 +1,6 @@
 //! The catalog: what the scan found, kept in a file, so that it is done once.
 //!
-//! It is an SQLite database of five small tables, which `schema.sql` beside this file describes; `sqlite3 FILE .schema` prints the same.
+//! It is an SQLite database of six small tables, which `schema.sql` beside this file describes; `sqlite3 FILE .schema` prints the same.
 //! People may query it. By default it lies in `$XDG_CACHE_HOME/undelfs/` (else `~/.cache/undelfs/`), one file for each image, named by the
 //! filesystem's UUID and a checksum of where the image is.
 //!

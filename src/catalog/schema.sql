@@ -13,7 +13,8 @@ CREATE TABLE groups (
     free           INTEGER NOT NULL,    -- free blocks
     unreadable     INTEGER NOT NULL,    -- free blocks that the medium does not give back
     written_blocks INTEGER NOT NULL,    -- free blocks that are not all zeros
-    written        BLOB                 -- which: a 64-bit Roaring bitmap (github.com/RoaringBitmap/RoaringFormatSpec); NULL if none
+    written        BLOB,                -- which: a 64-bit Roaring bitmap (github.com/RoaringBitmap/RoaringFormatSpec); NULL if none
+    rows           BLOB                 -- those of them that stand among rows of MyISAM tables; NULL if none
 );
 
 -- Free blocks that can be indirect blocks, judged by their own bytes alone.
@@ -26,6 +27,13 @@ CREATE TABLE pages (
     end_index     INTEGER NOT NULL, -- index after the last
     breaks        INTEGER NOT NULL, -- pointers that do not name the block after the one before
     scattered     INTEGER NOT NULL  -- 1: too wide apart to be those of data
+);
+
+-- Free blocks that begin as files of a known kind do: where a carver could begin. Nothing says that the file goes on behind them.
+CREATE TABLE heads (
+    block     INTEGER PRIMARY KEY,
+    extension TEXT NOT NULL, -- the usual one of such files, without the dot
+    folder    TEXT NOT NULL  -- where the mount would show it under orphans/by-kind
 );
 
 -- Free blocks with consecutive integers that cannot all be pointers: what continues them is none of an indirect block either.

@@ -148,7 +148,8 @@ impl Store {
         let Known { mut groups, mut parts, mut blank } = Known::default();
         // Else a group could be done between one statement and the next.
         let _snapshot = self.connection.unchecked_transaction()?;
-        let mut statement = self.connection.prepare("SELECT number, bitmap, free, unreadable, written FROM groups ORDER BY number")?;
+        let mut statement =
+            self.connection.prepare("SELECT number, bitmap, free, unreadable, written, rows FROM groups ORDER BY number")?;
         let mut rows = statement.query([])?;
         // A device does not say when it was changed last.
         let is_vouched_for = fs.image().changed().is_some();
@@ -156,13 +157,11 @@ impl Store {
             let number: u64 = row.get(0)?;
             let bitmap: Option<u32> = row.get(1)?;
             let (free, unreadable): (u64, u64) = (row.get(2)?, row.get(3)?);
-            let written = match row.get_ref(4)?.as_blob_or_null().map_err(rusqlite::Error::from)? {
-                Some(bytes) => RoaringTreemap::deserialize_from(bytes).map_err(|_| damaged())?,
-                None => RoaringTreemap::new(),
-            };
+            let (written, rows_of) = (bitmap_of(row, 4)?, bitmap_of(row, 5)?);
             let blocks = blocks_of(fs, number);
             let inside = |at: Option<u64>| at.is_none_or(|at| blocks.contains(&at));
-            if number >= fs.geometry().superblock.groups() || !inside(written.min()) || !inside(written.max()) {
+            let all_inside = |bitmap: &RoaringTreemap| inside(bitmap.min()) && inside(bitmap.max());
+            if number >= fs.geometry().superblock.groups() || !all_inside(&written) || !all_inside(&rows_of) {
                 return Err(damaged());
             }
             if !is_vouched_for && bitmap != checksum(fs, number) {
@@ -172,7 +171,7 @@ impl Store {
             // Most groups of a large disk, and what is to be done for each.
             match written.is_empty() && unreadable == 0 {
                 true => blank += free,
-                false => _ = parts.insert(number, Part { written, free, unreadable, ..Part::default() }),
+                false => _ = parts.insert(number, Part { written, rows: rows_of, free, unreadable, ..Part::default() }),
             }
         }
         let mut statement = self.connection.prepare("SELECT * FROM pages ORDER BY block")?;
@@ -290,18 +289,17 @@ fn is_ours(head: &[u8]) -> bool {
 
 fn write(transaction: &Transaction<'_>, fs: &Filesystem, group: u64, mut part: Part) -> rusqlite::Result<()> {
     let blocks = blocks_of(fs, group);
-    for table in ["pages", "integers"] {
+    for table in ["pages", "integers", "heads"] {
         let mut statement = transaction.prepare_cached(&format!("DELETE FROM {table} WHERE block >= ? AND block < ?"))?;
         statement.execute([blocks.start, blocks.end])?;
     }
-    part.written.optimize();
-    let mut written = vec![];
-    if !part.written.is_empty() {
-        part.written.serialize_into(&mut written).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let (written, rows) = (blob_of(&mut part.written)?, blob_of(&mut part.rows)?);
+    let row = params![group, checksum(fs, group), part.free, part.unreadable, part.written.len(), written, rows];
+    transaction.prepare_cached("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)")?.execute(row)?;
+    let mut statement = transaction.prepare_cached("INSERT INTO heads VALUES (?, ?, ?)")?;
+    for (block, kind) in &part.heads {
+        statement.execute(params![block.get(), kind.ext(), kind.folder()])?;
     }
-    let written = (!written.is_empty()).then_some(written);
-    let row = params![group, checksum(fs, group), part.free, part.unreadable, part.written.len(), written];
-    transaction.prepare_cached("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?)")?.execute(row)?;
     let mut statement = transaction.prepare_cached("INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?;
     for page in &part.pages {
         let [block, first, last] = [page.block, page.first, page.last].map(Block::get);
@@ -312,6 +310,25 @@ fn write(transaction: &Transaction<'_>, fs: &Filesystem, group: u64, mut part: P
         statement.execute(params![block.get(), first])?;
     }
     Ok(())
+}
+
+/// A bitmap as it is kept; nothing for an empty one.
+fn blob_of(bitmap: &mut RoaringTreemap) -> rusqlite::Result<Option<Vec<u8>>> {
+    if bitmap.is_empty() {
+        return Ok(None);
+    }
+    bitmap.optimize();
+    let mut bytes = vec![];
+    bitmap.serialize_into(&mut bytes).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    Ok(Some(bytes))
+}
+
+/// A bitmap that was kept in this column.
+fn bitmap_of(row: &Row<'_>, column: usize) -> rusqlite::Result<RoaringTreemap> {
+    match row.get_ref(column)?.as_blob_or_null().map_err(rusqlite::Error::from)? {
+        Some(bytes) => RoaringTreemap::deserialize_from(bytes).map_err(|_| damaged()),
+        None => Ok(RoaringTreemap::new()),
+    }
 }
 
 /// The blocks of a group.

@@ -109,6 +109,7 @@ fn open_options(args: &ImageArgs, global: &Global) -> Result<OpenOptions> {
         hints: args.recovery.hint.clone(),
         content: !args.recovery.no_content,
         still: args.recovery.still,
+        cache: usize::try_from(args.cache).unwrap_or(usize::MAX),
     })
 }
 

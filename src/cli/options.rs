@@ -38,6 +38,7 @@ fn take(word: &str, args: &mut MountArgs) -> Result<bool> {
         "superblock" => image.superblock = Some(number()?),
         "mapfile" => image.mapfile = Some(text()?.into()),
         "journal" => image.journal = Some(text()?.into()),
+        "cache" => image.cache = values::bytes(text()?).map_err(|why| wrong(&why))?,
         "catalog" => image.catalog = Some(text()?.into()),
         "no_catalog" if value.is_none() => image.no_catalog = true,
         "no_content" if value.is_none() => image.recovery.no_content = true,
@@ -89,14 +90,14 @@ mod tests {
     #[test]
     fn ours_are_told_from_those_of_fuse() {
         let text = "rw,nosuid,uid=1000,partition=1,partition=2,offset=63s,fsname=a\\,b\\\\c,missing=error,io=pread,mapfile=/a\\,b,journal=/dev/sdc1,\
-                    superblock=32768,force,catalog=/c,no_catalog,no_content,still,scan=no,hint=path=/a\\,size=5,hint=path=/b\\\\\\,c,";
+                    superblock=32768,force,cache=2M,catalog=/c,no_catalog,no_content,still,scan=no,hint=path=/a\\,size=5,hint=path=/b\\\\\\,c,";
         let (args, others) = options(text).expect("all known");
         assert_eq!(others, ["rw", "nosuid", "uid=1000", "fsname=a\\,b\\\\c", ""]);
         let image = args.image;
         assert_eq!((image.partition, image.offset, image.superblock, image.io), (Some(2), Some(32256), Some(32768), Io::Pread));
         assert_eq!((image.mapfile.as_deref(), image.journal.as_deref()), (Some(Path::new("/a,b")), Some(Path::new("/dev/sdc1"))));
         assert!(image.no_catalog && image.recovery.no_content && image.recovery.still && image.catalog.as_deref() == Some(Path::new("/c")));
-        assert!(image.force && args.missing == Missing::Error && image.recovery.scan == Scan::No);
+        assert!(image.cache == 2 << 20 && image.force && args.missing == Missing::Error && image.recovery.scan == Scan::No);
         let hints: Vec<_> = image.recovery.hint.iter().map(|hint| (hint.path.as_deref(), hint.size)).collect();
         assert_eq!(hints, [(Some(&b"/a"[..]), Some(5)), (Some(b"/b,c"), None)]);
     }
@@ -109,6 +110,7 @@ mod tests {
             "missing=maybe",
             "mapfile=",
             "offset=x",
+            "cache=much",
             "io=fast",
             "superblock=-1",
             "scan=maybe",

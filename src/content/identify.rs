@@ -77,7 +77,22 @@ pub fn identify(head: &[u8]) -> Option<Kind> {
     databases(head).or_else(|| signatures(head)).or_else(|| by_infer(head)).or_else(|| text::identify(head))
 }
 
+/// The same for a block of which nothing tells that it begins a file: text, and rows without a header, stand anywhere in one.
+pub fn identify_anywhere(block: &[u8]) -> Option<Kind> {
+    // As far as signatures stand; some are looked for behind them as well.
+    let signature = &block[..block.len().min(SIGNATURES)];
+    headed(block).or_else(|| signatures(block)).or_else(|| by_infer(signature).and_then(|_| by_infer(block)))
+}
+
+/// Bytes in which all signatures stand: that of `tar` ends here.
+const SIGNATURES: usize = 262;
+
 fn databases(head: &[u8]) -> Option<Kind> {
+    headed(head).or_else(|| begins_with_rows(head).then_some(Kind::MyisamDynamic))
+}
+
+/// Databases that begin with a header.
+fn headed(head: &[u8]) -> Option<Kind> {
     if header::Header::parse(head).is_some() {
         return Some(Kind::MyisamIndex);
     }
@@ -93,7 +108,7 @@ fn databases(head: &[u8]) -> Option<Kind> {
     if innodb::Space::parse(head).is_some() {
         return Some(Kind::Innodb);
     }
-    begins_with_rows(head).then_some(Kind::MyisamDynamic)
+    None
 }
 
 /// Row blocks that must follow each other from byte 0. At a random place one passes in 1 of 200 blocks of random bytes; four in

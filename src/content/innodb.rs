@@ -83,6 +83,14 @@ pub fn seal(page: &[u8]) -> Seal {
     if be32(page, 20) == be32(page, end) && be32(page, 20) != Some(0) { Seal::Lsn } else { Seal::Broken }
 }
 
+/// Bytes that a page can have (`UNIV_PAGE_SIZE`), the usual first.
+pub const PAGE_SIZES: [u64; 5] = [16384, 8192, 4096, 32768, 65536];
+
+/// What a whole page says of itself, if a checksum over all of it agrees.
+pub fn proven(page: &[u8]) -> Option<Page> {
+    Page::parse(page).filter(|_| seal(page) == Seal::Checksum)
+}
+
 /// What page 0 says about its tablespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Space {

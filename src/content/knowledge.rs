@@ -1,15 +1,17 @@
 //! What each format knows of the order of its blocks, behind one face, so that who places blocks need not know the formats.
 
-use super::bytes::{self, advance};
+use super::bytes;
 use super::myisam::counter::Counter;
-use super::myisam::dynamic::{RowBlocks, row_blocks};
+use super::myisam::dynamic::RowBlocks;
 use super::myisam::fixed::FixedRows;
 use super::myisam::header::{Header, RowFormat};
 use super::myisam::packed;
-use super::myisam::row_block::{Role, RowBlock};
-use super::records::{MIN_SYNC, Phases, Records, Walker};
+use super::myisam::shape::Shape;
+use super::myisam::unpack::Numbered;
+use super::records::{Phases, Walker};
 use super::stretch::{self, Stretch};
-use super::{Kind, Verdict, innodb, sqlite};
+use super::table::Table;
+use super::{Kind, Verdict, counted, innodb, sqlite};
 
 /// A place in a file that was followed up to there: what must come next.
 ///
@@ -76,29 +78,75 @@ pub trait Order: Send {
 }
 
 /// How records that tile a file are told apart in free space.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Tiling {
     /// Row blocks of a dynamic table.
     Dynamic(RowBlocks),
     /// Rows of a compressed table.
-    Packed(packed::Rows),
+    Packed(Numbered),
+    /// Rows of one fixed table.
+    Fixed(Shape),
 }
 
 impl Tiling {
-    /// That of a kind of file; `None` where no records tile it, or nothing tells how long they are.
-    pub fn of(kind: Kind, facts: Facts<'_>) -> Option<Tiling> {
+    /// That of a file of which only the kind is known; `None` where that does not tell how its records are told apart.
+    pub fn of(kind: Kind) -> Option<Tiling> {
+        (kind == Kind::MyisamDynamic).then_some(Tiling::Dynamic(RowBlocks::ANY))
+    }
+
+    /// That of a file by consecutive bytes of it, from `offset` on: rows of a compressed table, or where the kind is not known those of a
+    /// fixed one.
+    pub fn learnt(kind: Option<Kind>, facts: Facts<'_>, bytes: &[u8], offset: u64) -> Option<Tiling> {
         match kind {
-            Kind::MyisamDynamic => Some(Tiling::Dynamic(RowBlocks::ANY)),
-            Kind::MyisamPacked => packed_rows(facts).map(Tiling::Packed),
-            _ => None,
+            None => Shape::of(bytes, offset).map(Tiling::Fixed),
+            Some(Kind::MyisamPacked) => {
+                let header = packed::Header::parse(facts.head)?;
+                // Whether there are blobs only the `.MYI` says; the rows go on for longer if they are read rightly.
+                let blobs = facts.index.map_or(vec![false, true], |index| vec![index.blobs > 0]);
+                let first = (u64::from(header.length)).saturating_sub(offset);
+                let own = bytes.get(usize::try_from(first).ok()?..)?;
+                let chains = blobs.into_iter().filter_map(|blobs| {
+                    let rows = packed::Rows { header, blobs };
+                    let at = Phases::of(&rows, own).best()?.0;
+                    Some((rows, stretch::heads(&rows, own, at)))
+                });
+                let (rows, heads) = chains.max_by_key(|(_, heads)| heads.len())?;
+                Some(Tiling::Packed(Numbered::of(rows, facts.head, own, &heads)))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Follows a file whose records are told apart so, from a block on of which only the bytes are known.
+    pub fn order(&self, facts: Facts<'_>) -> Box<dyn Order> {
+        match self {
+            Tiling::Dynamic(_) => Box::new(Table::new(None, row_blocks_of(facts))),
+            Tiling::Packed(rows) => Box::new(Table::new(None, rows.clone())),
+            Tiling::Fixed(shape) => Box::new(Table::new(None, shape.clone())),
         }
     }
 
     /// Byte of the file at which the first record begins.
     pub fn start(&self) -> u64 {
         match self {
-            Tiling::Dynamic(_) => 0,
-            Tiling::Packed(rows) => rows.header.length.into(),
+            Tiling::Dynamic(_) | Tiling::Fixed(_) => 0,
+            Tiling::Packed(numbered) => numbered.rows.header.length.into(),
+        }
+    }
+
+    /// Bytes of each record, where all have the same.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Tiling::Fixed(shape) => Some(shape.length() as u64),
+            Tiling::Dynamic(_) | Tiling::Packed(_) => None,
+        }
+    }
+
+    /// Whether the records of another file of this kind are told apart in the same way.
+    pub fn is_like(&self, other: &Tiling) -> bool {
+        match (self, other) {
+            (Tiling::Fixed(own), Tiling::Fixed(other)) => own.is_like(other),
+            _ => self == other,
         }
     }
 
@@ -106,7 +154,9 @@ impl Tiling {
     pub fn stretches(&self, bytes: &[u8], block_size: usize) -> Vec<Stretch> {
         match self {
             Tiling::Dynamic(rows) => stretch::stretches(rows, bytes, block_size),
+            Tiling::Packed(rows) if rows.number.is_some() => counted::stretches(rows, bytes, block_size),
             Tiling::Packed(rows) => stretch::stretches(rows, bytes, block_size),
+            Tiling::Fixed(shape) => stretch::stretches(shape, bytes, block_size),
         }
     }
 
@@ -115,6 +165,7 @@ impl Tiling {
         match self {
             Tiling::Dynamic(rows) => stretch::heads(rows, bytes, head),
             Tiling::Packed(rows) => stretch::heads(rows, bytes, head),
+            Tiling::Fixed(shape) => stretch::heads(shape, bytes, head),
         }
     }
 }
@@ -148,23 +199,13 @@ pub fn order(kind: Kind, facts: Facts<'_>) -> Option<Box<dyn Order>> {
         }
         Kind::MyisamPacked => {
             let rows = packed_rows(facts)?;
-            Some(Box::new(Tiles { walker: Some(Walker::new(rows, 0, rows.header.length.into())), position: 0, records: rows }))
+            Some(Box::new(Table::new(Some(Walker::new(rows, 0, rows.header.length.into())), rows)))
         }
         Kind::MyisamFixed => {
             let rows = FixedRows::new(facts.index.filter(|h| h.format == RowFormat::Fixed)?.packed_length, 0)?;
             Some(Box::new(FixedTable { rows, counter: Counter::default() }))
         }
         Kind::Innodb => Some(Box::new(innodb::Pages::new(innodb::Space::parse(facts.head)?))),
-        _ => None,
-    }
-}
-
-/// Follows a file of this kind from a block on of which only the bytes are known. `None` for kinds whose blocks then say
-/// nothing: fixed rows have no heads. What a block of InnoDB says alone, [`absolute`] tells.
-pub fn order_anywhere(kind: Kind, facts: Facts<'_>) -> Option<Box<dyn Order>> {
-    match kind {
-        Kind::MyisamDynamic => Some(Box::new(Table::new(None, row_blocks_of(facts)))),
-        Kind::MyisamPacked => Some(Box::new(Tiles { walker: None, position: 0, records: packed_rows(facts)? })),
         _ => None,
     }
 }
@@ -240,159 +281,6 @@ fn sqlite_at(facts: Facts<'_>, offset: u64, block: &[u8]) -> Verdict {
         Some(database) if database.length().is_some_and(|length| offset >= length) => Verdict::Contradicted,
         Some(_) if block.starts_with(sqlite::MAGIC) => Verdict::Contradicted,
         _ => Verdict::POSSIBLE,
-    }
-}
-
-/// A dynamic table: the chain of row blocks, and a column that counts.
-#[derive(Clone)]
-struct Table {
-    walker: Option<Walker<RowBlocks>>,
-    position: u64,
-    counter: Counter,
-    max: RowBlocks,
-}
-
-/// The data of whole rows in a block whose row blocks begin at `phase`.
-fn whole_rows(block: &[u8], phase: usize) -> Vec<&[u8]> {
-    let rows = row_blocks(block, phase).into_iter().filter(|(_, row)| row.role == Role::Whole);
-    rows.map(|(at, row)| &block[(at + usize::from(row.header)).min(block.len())..]).collect()
-}
-
-impl Table {
-    fn new(walker: Option<Walker<RowBlocks>>, max: RowBlocks) -> Self {
-        Table { walker, position: 0, counter: Counter::default(), max }
-    }
-
-    /// Where rows begin in `next`, and what that says of it.
-    fn phase(&self, next: &[u8]) -> (Option<usize>, Verdict) {
-        match &self.walker {
-            Some(walker) => match walker.fits(next) {
-                Verdict::Contradicted => (None, Verdict::Contradicted),
-                verdict => (walker.boundary().and_then(|at| usize::try_from(at).ok()).or_else(|| best_phase(&self.max, next)), verdict),
-            },
-            None => (best_phase(&self.max, next), Verdict::POSSIBLE),
-        }
-    }
-}
-
-impl Order for Table {
-    fn fits(&self, next: &[u8]) -> Verdict {
-        let (at, verdict) = self.phase(next);
-        let Some(at) = at else { return verdict };
-        verdict.and(self.counter.fits(whole_rows(next, at).into_iter()))
-    }
-
-    fn feed(&mut self, block: &[u8]) -> Verdict {
-        let verdict = self.fits(block);
-        self.position = advance(self.position, block.len() as u64);
-        let counter = &mut self.counter;
-        let mut seen = |_: u64, head: &[u8]| {
-            if let Ok(row) = RowBlock::parse(head)
-                && row.role == Role::Whole
-            {
-                counter.row(head.get(usize::from(row.header)..).unwrap_or_default());
-            }
-        };
-        let followed = match &mut self.walker {
-            Some(walker) => walker.feed(block, &mut seen).is_ok(),
-            None => false,
-        };
-        if !followed {
-            self.walker = Walker::resume(self.max, self.position - block.len() as u64, block);
-        }
-        verdict
-    }
-
-    fn skip(&mut self, bytes: u64) {
-        self.position = advance(self.position, bytes);
-        self.walker.take_if(|walker| !walker.skip(bytes));
-    }
-
-    fn ends_in(&self, next: &[u8]) -> Option<usize> {
-        self.walker.as_ref()?.ends_in(next)
-    }
-
-    fn rank(&self, block: &[u8]) -> Option<u64> {
-        self.rank_from(block, best_phase(&self.max, block)?)
-    }
-
-    fn rank_from(&self, bytes: &[u8], head: usize) -> Option<u64> {
-        self.counter.first(whole_rows(bytes, head).into_iter())
-    }
-
-    fn boundary(&self) -> Option<u64> {
-        self.walker.as_ref()?.boundary()
-    }
-
-    fn ranks(&self, bytes: &[u8], head: usize) -> Vec<(u64, usize)> {
-        let rows = row_blocks(bytes, head).into_iter().filter(|(_, row)| row.role == Role::Whole);
-        rows.filter_map(|(at, row)| Some((self.counter.value(bytes.get(at + usize::from(row.header)..)?)?, at))).collect()
-    }
-
-    fn reached(&self) -> Option<u64> {
-        self.counter.reached()
-    }
-
-    fn counts_on(&self, next: &[u8]) -> Option<bool> {
-        self.counter.goes_on(whole_rows(next, self.phase(next).0?).into_iter())
-    }
-
-    fn fork(&self) -> Box<dyn Order> {
-        Box::new(self.clone())
-    }
-
-    fn resume_at(&self, offset: u64, head: usize) -> Box<dyn Order> {
-        let walker = Some(Walker::new(self.max, offset, head as u64));
-        Box::new(Table { walker, position: offset, counter: self.counter.anew(), max: self.max })
-    }
-}
-
-fn best_phase(records: &impl Records, block: &[u8]) -> Option<usize> {
-    Phases::of(records, block).best().filter(|&(_, count)| count >= MIN_SYNC).map(|(at, _)| at)
-}
-
-/// Records without more than their lengths.
-#[derive(Clone)]
-struct Tiles<R> {
-    walker: Option<Walker<R>>,
-    position: u64,
-    records: R,
-}
-
-impl<R: Records + Clone + Send + 'static> Order for Tiles<R> {
-    fn fits(&self, next: &[u8]) -> Verdict {
-        self.walker.as_ref().map_or(Verdict::POSSIBLE, |walker| walker.fits(next))
-    }
-
-    fn feed(&mut self, block: &[u8]) -> Verdict {
-        let verdict = self.fits(block);
-        if self.walker.as_mut().is_none_or(|walker| walker.feed(block, |_, _| ()).is_err()) {
-            self.walker = Walker::resume(self.records.clone(), self.position, block);
-        }
-        self.position = advance(self.position, block.len() as u64);
-        verdict
-    }
-
-    fn skip(&mut self, bytes: u64) {
-        self.position = advance(self.position, bytes);
-        self.walker.take_if(|walker| !walker.skip(bytes));
-    }
-
-    fn ends_in(&self, next: &[u8]) -> Option<usize> {
-        self.walker.as_ref()?.ends_in(next)
-    }
-
-    fn fork(&self) -> Box<dyn Order> {
-        Box::new(self.clone())
-    }
-
-    fn boundary(&self) -> Option<u64> {
-        self.walker.as_ref()?.boundary()
-    }
-
-    fn resume_at(&self, offset: u64, head: usize) -> Box<dyn Order> {
-        let walker = Some(Walker::new(self.records.clone(), offset, head as u64));
-        Box::new(Tiles { walker, position: offset, records: self.records.clone() })
     }
 }
 
@@ -535,9 +423,9 @@ mod tests {
             let packed = packed::Header { version: 2, length: 40, min_row: 3, max_row: 300, length_bytes: 3, row_pointer: 4 };
             let walkers: Vec<Box<dyn Order>> = vec![
                 order(Kind::MyisamDynamic, Facts::default()).unwrap(),
-                order_anywhere(Kind::MyisamDynamic, Facts::default()).unwrap(),
+                Tiling::Dynamic(RowBlocks::ANY).order(Facts::default()),
                 order(Kind::Innodb, Facts { head: &head, index: None }).unwrap(),
-                Box::new(Tiles { walker: None, position: 0, records: packed::Rows { header: packed, blobs: true } }),
+                Tiling::Packed(Numbered { rows: packed::Rows { header: packed, blobs: true }, number: None }).order(Facts::default()),
                 Box::new(FixedTable { rows: FixedRows::new(17, 0).unwrap(), counter: Counter::default() }),
             ];
             for mut order in walkers {

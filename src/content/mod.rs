@@ -11,6 +11,7 @@
 //! Pure functions of bytes: no I/O, no logging, nothing that panics. They know no image, no block numbers and no pointers.
 
 mod bytes;
+mod counted;
 mod identify;
 pub mod innodb;
 mod knowledge;
@@ -19,12 +20,13 @@ pub mod myisam;
 pub mod records;
 pub mod sqlite;
 mod stretch;
+mod table;
 mod text;
 mod verdict;
 
-pub use identify::{Kind, identify};
-pub use knowledge::{Facts, Order, Placement, Tiling, absolute, check, order, order_anywhere};
+pub use identify::{Kind, identify, identify_anywhere};
+pub use knowledge::{Facts, Order, Placement, Tiling, absolute, check, order};
 pub use length::{end, length};
 pub use records::Walker;
-pub use stretch::Stretch;
+pub use stretch::{Stretch, holds_rows};
 pub use verdict::Verdict;

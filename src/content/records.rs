@@ -3,6 +3,7 @@
 
 use super::Verdict;
 use super::bytes::advance;
+use std::borrow::Cow;
 
 /// What stands at a place where a record should begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +29,15 @@ pub trait Records {
     fn is_opaque(&self, _head: &[u8]) -> bool {
         false
     }
+    /// Whether the record that begins here says for its own sake that it is one. What can be found anywhere does not count where records are
+    /// looked for.
+    fn is_telling(&self, _bytes: &[u8]) -> bool {
+        true
+    }
+    /// The columns of the whole row that begins here, as far as the bytes go, or what tells them; `None` where it is none, or cannot be told.
+    fn data<'a>(&self, _bytes: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        None
+    }
 }
 
 /// Where the records of a block can begin: for each place the number of whole heads that follow each other from there to the
@@ -43,14 +53,15 @@ impl Phases {
         let align = records.align().max(1);
         let mut counts = vec![None; block.len().div_ceil(align)];
         for place in (0..counts.len()).rev() {
-            counts[place] = match records.step(&block[place * align..]) {
+            let bytes = &block[place * align..];
+            counts[place] = match records.step(bytes) {
                 Step::Wrong => None,
                 Step::Cut => Some(0),
                 // A record of a length that is not a multiple of the alignment leads nowhere.
                 Step::Record(length) if !(length as usize).is_multiple_of(align) => None,
                 Step::Record(length) => match counts.get(place + length as usize / align) {
-                    Some(after) => after.map(|count| count + 1),
-                    None => Some(1),
+                    Some(after) => after.map(|count| count + u32::from(records.is_telling(bytes))),
+                    None => Some(u32::from(records.is_telling(bytes))),
                 },
             };
         }
@@ -137,6 +148,16 @@ impl<R: Records> Walker<R> {
     /// in the last block.
     pub fn boundary(&self) -> Option<u64> {
         self.carry.is_empty().then_some(self.owed)
+    }
+
+    /// Byte of `next` at which the first record begins if it is the next block, where the last block cut a head as well; `None` where it holds
+    /// no beginning, or not even that head.
+    pub fn begins_in(&self, next: &[u8]) -> Option<usize>
+    where
+        R: Clone,
+    {
+        let at = if self.carry.is_empty() { Some(self.owed) } else { self.clone().rest_of_head(next, &mut |_, _| ()).ok()? };
+        usize::try_from(at?).ok().filter(|at| *at < next.len())
     }
 
     /// Whether the file can end here.

@@ -1,6 +1,8 @@
 //! Records found in bytes of which nothing is known: blocks that lie one after the other and hold records which follow each other
 //! over their borders. What a file's blocks look like in free space.
 
+use super::myisam::dynamic::RowBlocks;
+use super::myisam::row_block::ALIGN;
 use super::records::{MIN_SYNC, Records, Step};
 
 /// Heads that blocks at an end of a stretch need to belong to it for their own sake: a single one, in a strange block, leads into the
@@ -30,10 +32,12 @@ pub fn stretches(records: &(impl Records + ?Sized), bytes: &[u8], block_size: us
     let (align, block_size) = (records.align().max(1), block_size.max(1));
     let mut heads = vec![0u32; bytes.len().div_ceil(align)];
     for place in (0..heads.len()).rev() {
-        if let Step::Record(length) = records.step(&bytes[place * align..])
+        let rest = &bytes[place * align..];
+        if let Step::Record(length) = records.step(rest)
             && (length as usize).is_multiple_of(align)
         {
-            heads[place] = heads.get(place + length as usize / align).map_or(0, |after| *after).saturating_add(1);
+            let after = heads.get(place + length as usize / align).map_or(0, |after| *after);
+            heads[place] = after.saturating_add(u32::from(records.is_telling(rest)));
         }
     }
     let mut found = vec![];
@@ -47,6 +51,41 @@ pub fn stretches(records: &(impl Records + ?Sized), bytes: &[u8], block_size: us
         found.extend(stretch);
     }
     found
+}
+
+/// Whether rows of a dynamic MyISAM table stand in `bytes`: as many of them follow each other as make a stretch. What a scan asks of
+/// everything, so that nobody else need look where there are none.
+pub fn holds_rows(bytes: &[u8]) -> bool {
+    let begins = |at: usize| {
+        let mut at = at;
+        (0..MIN_SYNC).all(|_| match bytes.get(at..).map(|rest| RowBlocks::ANY.step(rest)) {
+            Some(Step::Record(length)) => {
+                at += length as usize;
+                true
+            }
+            _ => false,
+        })
+    };
+    // The types of row blocks of less than 64 KiB are the odd ones up to 11, and lengths are multiples of `ALIGN`.
+    let odd = |head: &[u8; ALIGN]| u32::from_le_bytes(*head) & 0xf1 == 1;
+    let could = |head: &[u8; ALIGN]| match head[0] {
+        1 | 7 => head[2] % 4 == 1,
+        3 | 9 => (head[2] % 4 + head[3] % 4).is_multiple_of(4),
+        kind => kind <= 11,
+    };
+    let heads = bytes.as_chunks::<ALIGN>().0;
+    heads.chunks(32).zip((0..).step_by(32)).any(|(some, first)| {
+        // Many at a time: nearly everything ends here.
+        let mut left = some.iter().enumerate().fold(0u32, |mask, (nth, head)| mask | u32::from(odd(head)) << nth);
+        while left != 0 {
+            let nth = left.trailing_zeros() as usize;
+            if could(&some[nth]) && begins((first + nth) * ALIGN) {
+                return true;
+            }
+            left &= left - 1;
+        }
+        false
+    })
 }
 
 /// The bytes at which records begin, the first of them at `head`, up to where they break.
@@ -129,7 +168,6 @@ fn enough<'a>(blocks: impl Iterator<Item = &'a Left>) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::myisam::dynamic::RowBlocks;
     use super::*;
 
     fn row(length: usize, fill: u8) -> Vec<u8> {
@@ -163,6 +201,21 @@ mod tests {
         let bytes = [&rows[180..180 + 1024], &[0x55; 1024]].concat();
         let found: Vec<_> = stretches(&RowBlocks::ANY, &bytes, 1024).iter().map(|s| (s.first, s.blocks, s.head)).collect();
         assert_eq!(found, [(0, 1, 20)], "the last head ends with the block");
+    }
+
+    #[test]
+    fn rows_are_told_from_other_bytes() {
+        let rows: Vec<u8> = (0..100).flat_map(|n| row(100, n | 0x80)).collect();
+        assert!(holds_rows(&rows[60..404]) && !holds_rows(&rows[60..400]), "four of them");
+        let mut state = 7u64;
+        let random: Vec<u8> = (0..1 << 22).map(|_| next(&mut state)).collect();
+        let taken = random.chunks(1 << 16).filter(|unit| holds_rows(unit)).count();
+        assert!(taken <= 1, "{taken} of 64 units of random bytes");
+    }
+
+    fn next(state: &mut u64) -> u8 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 56) as u8
     }
 
     proptest::proptest! {

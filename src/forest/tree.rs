@@ -33,7 +33,7 @@ pub struct Trees {
     pub trees: Vec<Tree>,
 }
 
-/// Index of a pointer, and the pages that stand in the block it names.
+/// Index of a pointer, and the pages that stand in the block it names; none if these are of another file.
 type Named = (u32, Vec<usize>);
 
 /// What a page's pointers name.
@@ -77,16 +77,25 @@ impl Forest<'_> {
         for (pointer, index) in page.pointers(self.fs).into_iter().zip(0..) {
             let Some(block) = pointer else { continue };
             match by_block.get(&block) {
+                Some(_) if self.outlived(page.block, block) => below.pages.push((index, vec![])),
                 Some(pages) if block != page.block => below.pages.push((index, pages.clone())),
                 _ if self.survey.written.contains(block.get()) => below.others += 1,
                 _ => {}
             }
         }
         // Data that looks like pointers here and there does not make a DIND: tables of integers that fill a whole file make its IND look like one.
-        if (below.pages.len() as u32) <= below.others.saturating_mul(2) {
+        let pages = below.pages.iter().filter(|(_, pages)| !pages.is_empty()).count() as u32;
+        if pages <= below.others.saturating_mul(2) {
             below = Below::default();
         }
         self.below[at] = below;
+    }
+
+    /// Whether an indirect block was freed after the one that names it, so that it was another file's by then: a truncate frees what is
+    /// below first, and revokes each (`ext3_free_branches`, fs/ext3/inode.c).
+    fn outlived(&self, parent: Block, child: Block) -> bool {
+        let journal = self.fs.journal();
+        journal.revokes(child).last() > journal.revokes(parent).last()
     }
 
     /// The level of a page: one more than that of most pages that it names.
@@ -211,12 +220,11 @@ impl Forest<'_> {
         }
         let leaves = indirect::span(level - 2, self.fs.pointers_per_block());
         let own = children.get(&page).map_or(&[][..], Vec::as_slice);
-        for (index, pages) in &self.below[page].pages {
+        for (index, _) in &self.below[page].pages {
             let at = first + u64::from(*index) * leaves;
             match own.binary_search_by_key(index, |(index, _)| *index) {
                 Ok(found) => self.add(tree, own[found].1, at, children),
-                Err(_) if !pages.is_empty() => tree.refused.push((level - 1, at)),
-                Err(_) => {}
+                Err(_) => tree.refused.push((level - 1, at)),
             }
         }
     }

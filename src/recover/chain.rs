@@ -12,10 +12,6 @@ use crate::units::{Block, FileBlock, Moment};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Why a pointer that stands is not enough.
-const ADRIFT: &str =
-    "a pointer names it, but nothing tells where in the file its indirect block belongs: counted as if the file began with that";
-
 /// A piece of a file's map that is kept in the cache.
 #[derive(Clone)]
 pub enum Piece {
@@ -128,7 +124,8 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         if let Some(copy) = self.reuse.copies_of_owner(self.fs, pointer.block, span.born, self.owned_until()).first()
             && self.fs.journal().covers_since(copy.moment)
         {
-            return run(pointer.evidence, Place::Log { index: copy.index, escaped: copy.escaped }, "the data itself is in the journal");
+            let evidence = if self.is_adrift(self.since) { Evidence::Inferred } else { pointer.evidence };
+            return run(evidence, Place::Log { index: copy.index, escaped: copy.escaped }, "the data itself is in the journal");
         }
         let basis = self.placed().and_then(|placed| placed.basis(at)).filter(|_| pointer.evidence == Evidence::Inferred);
         let doubtful = |groups: &[u64]| groups.binary_search(&self.fs.bit_of(pointer.block).0).is_ok();
@@ -143,6 +140,9 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
                     "files came and went since that left no trace, but the rows in it continue those around",
                 )
             }
+            (Fate::Stands | Fate::Likely, Since::Likely(groups)) if doubtful(groups) && self.file.is_dubious() => {
+                run(Evidence::Unknown, Place::Home, "nothing speaks for it that its indirect block is more than a table of numbers")
+            }
             (Fate::Likely, Since::Likely(groups)) if doubtful(groups) => {
                 run(Evidence::Unknown, Place::Home, "nothing tells whether the block was used after the loss")
             }
@@ -152,9 +152,11 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             (Fate::Stands | Fate::Likely, _) if pointer.evidence == Evidence::Inferred => {
                 run(Evidence::Inferred, Place::Home, Basis::Allocation.reason())
             }
-            (Fate::Stands | Fate::Likely, _) if self.placed().is_some_and(|placed| placed.adrift) => {
-                run(Evidence::Inferred, Place::Home, ADRIFT)
-            }
+            (Fate::Stands | Fate::Likely, since) if self.is_adrift(since) => run(
+                Evidence::Inferred,
+                Place::Home,
+                "nothing is known to have used the block since; but nothing tells where in the file its indirect block stood",
+            ),
             (Fate::Stands, _) | (Fate::Likely, Since::Quiet) => run(pointer.evidence, Place::Home, ""),
             (Fate::Likely, Since::Likely(_)) => run(
                 Evidence::Inferred,
@@ -164,6 +166,17 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             (Fate::Overwritten(reason), _) => run(Evidence::Overwritten, Place::Home, reason),
             (Fate::Absurd, _) => Run::absent(at, 1, Evidence::Unknown, "the pointer is damaged"),
         }
+    }
+
+    /// Whether nothing tells where in the file its indirect blocks stood. With all direct blocks before it, and nothing used since, an IND is
+    /// the file's first, unless there are others that are none.
+    fn is_adrift(&self, since: &Since) -> bool {
+        self.placed().is_some_and(|placed| placed.torn) || self.file.is_adrift() && !(*since == Since::Quiet && self.begins())
+    }
+
+    /// Whether all direct blocks are known.
+    fn begins(&self) -> bool {
+        matches!(&self.file.mapping, Mapping::Indirect { pointers, .. } if pointers[..indirect::DIRECT as usize].iter().all(Option::is_some))
     }
 
     fn leaf(&self, pointer: Option<Pointer>, first: FileBlock, absent: Absent) -> Arc<[Run]> {

@@ -3,9 +3,11 @@
 use super::file::{Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, Tally, Time};
 use super::owners::Start;
 use super::placed::{Placed, PlacedTable};
+use super::reuse::Reuse;
 use crate::forest::{self, Table};
 use crate::format::indirect;
 use crate::fs::Filesystem;
+use crate::journal::Copy;
 use crate::run::Evidence;
 use crate::scan::Survey;
 use crate::scan::page::{Page, Source};
@@ -33,7 +35,7 @@ pub struct Draft<'a> {
 /// Whether a chain is believed to be a file's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Credence {
-    /// For its own sake: long runs with breaks in most of its INDs, or INDs before their data.
+    /// For its own sake: long runs with breaks in most of its INDs, or INDs before their data, or INDs that the journal was told to forget.
     Full,
     /// If a file was lost that may have been its owner: it might be a table of consecutive integers.
     WithOwner,
@@ -72,11 +74,26 @@ impl Draft<'_> {
         let before_data = leaves().filter(|page| page.first == page.block.plus(1)).count();
         let telling = leaves().filter(|page| page.is_strong() && !page.is_arithmetic()).count();
         let rows = self.chain.tables.iter().any(|table| table.level > 1 && self.page(table).count > 1);
-        match before_data * 2 > leaves().count() || telling * 2 > leaves().count() || rows && telling > 0 {
+        // Only of metadata the journal is told to forget it (`ext3_forget`, fs/ext3/inode.c).
+        let revoked = leaves().filter(|page| !self.fs.journal().revokes(page.block).is_empty()).count();
+        match revoked * 2 > leaves().count() || before_data * 2 > leaves().count() || telling * 2 > leaves().count() || rows && telling > 0
+        {
             true => Credence::Full,
             false if rows || leaves().any(Page::is_strong) => Credence::WithOwner,
             false => Credence::None,
         }
+    }
+
+    /// Whether each of its INDs begins with its first pointer and has no holes, near what it names: as those of most files do, however small.
+    pub fn is_regular(&self) -> bool {
+        let leaves = || self.chain.tables.iter().filter(|table| table.level == 1).map(|table| self.page(table));
+        leaves().all(|page| page.begin == 0 && page.holes() == 0) && !self.is_far_from_data()
+    }
+
+    /// The lost file that it would be, if it is one.
+    pub fn dubious(&self) -> LostFile {
+        let file = self.file(&[]);
+        LostFile { orphan: file.orphan.map(|orphan| Orphan { dubious: true, ..orphan }), ..file }
     }
 
     /// Whether none of its INDs is near anything that it names: both drivers look for room for an IND where the data is going to be (`ext3_alloc_branch`, `ext4_ind_map_blocks`), and go elsewhere only where there is none.
@@ -121,7 +138,9 @@ impl Draft<'_> {
         }
         let mapping = Mapping::Indirect { pointers, certain: false, placed: Some(Box::new(self.placed())) };
         let unfinished = self.survey.looked.goes_on();
-        let orphan = self.chain.top(self.survey).map(|page| Orphan { top: page.block, candidates: Arc::default(), unfinished });
+        let adrift = self.chain.tables.iter().all(|table| table.level == 1);
+        let orphan = self.chain.top(self.survey);
+        let orphan = orphan.map(|page| Orphan { top: page.block, candidates: Arc::default(), adrift, dubious: false, unfinished });
         LostFile { mapping, orphan, ..without_inode(self.span()) }
     }
 
@@ -150,15 +169,23 @@ impl Draft<'_> {
 
     /// When it was lost: when the journal says that its indirect blocks were freed, else before everything that the journal tells.
     fn span(&self) -> Span {
-        span(self.fs, self.pages().map(|page| page.block))
+        span(self.fs, self.pages())
     }
 }
 
 /// When a file was lost that had these indirect blocks.
-fn span(fs: &Filesystem, indirect: impl Iterator<Item = Block> + Clone) -> Span {
-    let journal = fs.journal();
-    let revoked = indirect.clone().filter_map(|block| journal.revokes(block).last().copied());
-    let copied = indirect.filter_map(|block| Some(journal.copies(block).last()?.moment));
+fn span<'a>(fs: &Filesystem, indirect: impl Iterator<Item = &'a Page> + Clone) -> Span {
+    let (journal, reuse) = (fs.journal(), Reuse::default());
+    // A later file's indirect block may never have left the log: what stands in the block itself is older, and was forgotten long before.
+    let last_copy = |page: &Page, until: Moment| journal.copies(page.block).iter().rev().find(|copy| copy.moment <= until).copied();
+    let own = |page: &Page, copy: Copy| page.sources.contains(&Source::Log(copy));
+    let revoked = |page: &Page| {
+        let at = *journal.revokes(page.block).last()?;
+        let is_own = last_copy(page, at).is_none_or(|copy| own(page, copy));
+        (is_own && reuse.was_allocated_before(fs, page.block, at) != Some(false)).then_some(at)
+    };
+    let copied = indirect.clone().filter_map(|page| last_copy(page, Moment::NOW).filter(|copy| own(page, *copy)).map(|copy| copy.moment));
+    let revoked = indirect.filter_map(revoked);
     let (first, last) = revoked.fold((None::<Moment>, None::<Moment>), |(first, last), at| {
         (Some(first.map_or(at, |first| first.min(at))), Some(last.map_or(at, |last| last.max(at))))
     });
@@ -189,7 +216,7 @@ fn span(fs: &Filesystem, indirect: impl Iterator<Item = Block> + Clone) -> Span 
 
 /// A lost file of which no indirect block is left, named by its first block.
 pub fn without_pointers(fs: &Filesystem, first: Block) -> LostFile {
-    let orphan = Some(Orphan { top: first, candidates: Arc::default(), unfinished: false });
+    let orphan = Some(Orphan { top: first, candidates: Arc::default(), adrift: false, dubious: false, unfinished: false });
     LostFile { orphan, ..without_inode(span(fs, std::iter::empty())) }
 }
 

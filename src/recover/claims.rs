@@ -8,6 +8,7 @@ use super::pieces::Pieces;
 use super::reuse::Reuse;
 use super::stillness::Stillness;
 use super::table::Table;
+use super::wear::Wear;
 use crate::fs::Filesystem;
 use crate::run::{self, Evidence, Place, Run};
 use crate::units::{Block, FileBlock, Generation, Ino};
@@ -108,7 +109,6 @@ pub struct Seen<'a> {
 }
 
 /// What the pass found of all files.
-#[derive(Default)]
 pub struct Settled {
     /// One for each file.
     pub verdicts: Vec<Verdict>,
@@ -116,21 +116,25 @@ pub struct Settled {
     pub claimed: RoaringTreemap,
     /// Those of them that no file shows, since nothing tells whether they still hold what was there.
     pub doubted: RoaringTreemap,
+    /// What is seen to have become of the blocks of files of which nothing tells when they were lost.
+    pub wear: Wear,
     /// Pieces of the files' block maps, as many as there is room for.
     pub pieces: Pieces,
 }
 
 /// Settles who has which block. `files` are sorted, newest loss first; their tallies, and sizes that rest on the chain, are filled
-/// in. `read` is given every indirect block of theirs.
+/// in. `read` is given every indirect block of theirs; `cache` is room for pieces of their block maps, in bytes.
 pub fn settle(
     fs: &Filesystem,
     reuse: &Reuse,
     stillness: &Stillness,
     files: &mut [LostFile],
+    cache: usize,
     read: &mut dyn FnMut(&Seen),
     progress: &dyn Progress,
 ) -> Settled {
-    let Settled { mut verdicts, claimed: mut seen, mut doubted, mut pieces } = Settled::default();
+    let (mut verdicts, mut seen, mut doubted, mut pieces) = (vec![], RoaringTreemap::new(), RoaringTreemap::new(), Pieces::new(cache));
+    let mut wear = Wear::default();
     verdicts.reserve_exact(files.len());
     // The losses of one life, newest first. Orphans have no life that is known.
     let mut epochs: HashMap<(Ino, Option<Generation>), Vec<usize>> = HashMap::new();
@@ -171,18 +175,33 @@ pub fn settle(
             })
         };
         let taken = Taken { seen: &seen, kept: &kept, lost: RefCell::default() };
-        let (own, unshown, verdict) = settle_one(fs, reuse, (index, file), taken, stillness, read, &mut pieces);
+        let (One { own, doubted: unshown, wear: worn }, verdict) =
+            settle_one(fs, reuse, (index, file), taken, stillness, read, &mut pieces);
         if let Some(life) = life {
             epochs.entry(life).or_default().push(index);
         }
         verdicts.push(verdict);
-        seen |= own;
+        // What may be no file at all takes nothing from what may be one.
+        if !files[index].is_dubious() {
+            seen |= own;
+        }
         doubted |= unshown;
+        wear.merge(worn);
     }
-    Settled { verdicts, claimed: seen, doubted, pieces }
+    Settled { verdicts, claimed: seen, doubted, wear, pieces }
 }
 
-/// Walks one file. Returns the blocks that it claims, and those of them that it does not show for doubt.
+/// What was found of one file.
+struct One {
+    /// The blocks that it claims.
+    own: RoaringTreemap,
+    /// Those of them that it does not show for doubt.
+    doubted: RoaringTreemap,
+    /// What became of them, if nothing tells when it was lost.
+    wear: Wear,
+}
+
+/// Walks one file.
 fn settle_one(
     fs: &Filesystem,
     reuse: &Reuse,
@@ -191,7 +210,7 @@ fn settle_one(
     stillness: &Stillness,
     read: &mut dyn FnMut(&Seen),
     pieces: &mut Pieces,
-) -> (RoaringTreemap, RoaringTreemap, Verdict) {
+) -> (One, Verdict) {
     let (mut own, mut indirect, mut last) = (RoaringTreemap::new(), RoaringTreemap::new(), None::<(FileBlock, Block)>);
     let mut zeros_are_holes = true;
     let (size, by_chain) = (file.size, file.size_from == SizeFrom::Chain);
@@ -222,7 +241,7 @@ fn settle_one(
         own.range_cardinality(start..fs.geometry().superblock.group_start(group + 1).max(start))
     };
     let since = stillness.since(fs, file, &in_group);
-    let (mut tally, mut doubted) = (Tally::default(), RoaringTreemap::new());
+    let (mut tally, mut doubted, mut wear) = (Tally::default(), RoaringTreemap::new(), Wear::default());
     let stands = unzeroed(fs, &Chain { fs, reuse, file, zeros_are_holes, since: &since, claims: &taken, cache: &Latest::default() });
     file.zeroed.iter_mut().zip(stands).for_each(|(part, stands)| part.stands = stands);
     {
@@ -233,6 +252,9 @@ fn settle_one(
         while let Some(found) = chain.run_at(at) {
             at = found.end();
             add(&mut tally, file, &found, fs.block_size());
+            if file.span.is_undated() {
+                wear.add(&found);
+            }
             if let Some(block) = found.block.filter(|_| found.evidence == Evidence::Unknown) {
                 doubted.insert_range(block.get()..block.plus(found.length).get());
             }
@@ -251,7 +273,7 @@ fn settle_one(
     }
     debug_assert!(by_chain || file.size == size);
     file.tally = tally;
-    (own, doubted, Verdict { lost: taken.lost.into_inner(), zeros_are_holes, since })
+    (One { own, doubted, wear }, Verdict { lost: taken.lost.into_inner(), zeros_are_holes, since })
 }
 
 /// Bytes of a file's last block up to the zeros at its end: what lies behind the end of a file is zeros on the disk

@@ -1,7 +1,7 @@
 //! Files in use that lost their end: the INDs behind the cut are free, and named by nobody, but begin where the file's own blocks end.
 
 use super::chains::Draft;
-use super::file::{Loss, LostFile, Mapping, Pointer, Span};
+use super::file::{Loss, LostFile, Mapping, Orphan, Pointer, Span};
 use super::inodes::Inodes;
 use crate::forest::Chain;
 use crate::format::indirect;
@@ -106,7 +106,7 @@ impl Cut {
     pub fn file(&self, draft: &Draft, paths: &HashMap<Ino, Vec<u8>>) -> LostFile {
         let chain = draft.file(&[]);
         let mut placed = draft.placed();
-        placed.shift(self.first.0 - indirect::DIRECT);
+        placed.shift((self.first.0 - indirect::DIRECT).cast_signed());
         let pointer = |block: Block| Pointer { block, evidence: Evidence::Chain, since: Moment::NOW };
         let pointers = Box::new(self.inode.pointers().map(|block| block.map(pointer)));
         LostFile {
@@ -129,6 +129,7 @@ impl Cut {
             },
             mapping: Mapping::Indirect { pointers, certain: false, placed: Some(Box::new(placed)) },
             paths: paths.get(&self.ino).cloned().into_iter().collect(),
+            orphan: chain.orphan.map(|orphan| Orphan { adrift: false, ..orphan }),
             ..chain
         }
     }

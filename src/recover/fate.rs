@@ -20,7 +20,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         if fs.geometry().is_metadata(block) {
             return Fate::Absurd;
         }
-        if self.reuse.was_retaken(fs, block, self.freed_from()) && !self.is_untouched(block) {
+        if self.reuse.was_retaken(fs, block, self.freed_from(block)) && !self.is_untouched(block) {
             return Fate::Overwritten("in use again since");
         }
         if self.reuse.was_metadata_since(fs, block, span.freed_by) && !self.is_untouched(block) {
@@ -40,15 +40,17 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     }
 
     /// The first moment at which a block can have been free: the first at which the loss shows, unless transactions
-    /// before that are missing.
-    fn freed_from(&self) -> Moment {
+    /// before that are missing. What was freed together with the file's indirect blocks was its own until then.
+    fn freed_from(&self, block: Block) -> Moment {
         let span = &self.file.span;
-        if span.covered { span.freed } else { Moment(span.last.0.saturating_add(1)).min(span.freed) }
+        let with_others = || span.is_revoked() && self.reuse.was_freed_between(self.fs, block, span.freed, span.freed_by);
+        if span.covered || with_others() { span.freed } else { Moment(span.last.0.saturating_add(1)).min(span.freed) }
     }
 
     /// The last moment at which a block was certainly still the file's.
     pub(super) fn owned_until(&self) -> Moment {
-        if self.file.span.covered { self.file.span.freed } else { self.file.span.last }
+        let span = &self.file.span;
+        if span.covered || span.is_revoked() { span.freed } else { span.last }
     }
 
     /// Whether a block was given to new metadata that has not left the journal yet, so that its old content still stands.

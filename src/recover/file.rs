@@ -159,6 +159,18 @@ pub struct Span {
     pub blocks: u64,
 }
 
+impl Span {
+    /// Whether its indirect blocks tell when it was lost: the journal was told to forget them.
+    pub fn is_revoked(&self) -> bool {
+        !self.dated && self.freed.0 > self.last.0.saturating_add(1)
+    }
+
+    /// Whether nothing tells when it was lost: only indirect blocks are left, of which the journal says nothing.
+    pub fn is_undated(&self) -> bool {
+        !self.dated && self.last == Moment::PAST && self.freed == Moment(Moment::PAST.0 + 1)
+    }
+}
+
 /// One lost life of a file: what was lost when an inode was deleted, truncated or rewritten.
 #[derive(Clone, Debug)]
 pub struct LostFile {
@@ -217,6 +229,10 @@ pub struct Orphan {
     /// Inodes that may have been its own, where more than one fits equally; empty where none does, or where one is its own. Orphans for
     /// which very many fit share all that were lost in their block group.
     pub candidates: Arc<[Candidate]>,
+    /// Nothing tells where in the file its blocks stood: no DIND or TIND is left that names its INDs. They are shown as if they began it.
+    pub adrift: bool,
+    /// Nothing speaks for it that its indirect blocks are more than tables of numbers: what it names is told, and not shown.
+    pub dubious: bool,
     /// Free space is still being looked through: more may belong to it, or it to another.
     pub unfinished: bool,
 }
@@ -245,6 +261,16 @@ impl LostFile {
     /// What it is known by.
     pub fn key(&self) -> Option<Key> {
         self.number.map(Key::Number).or(self.orphan.as_ref().map(|orphan| Key::Chain(orphan.top)))
+    }
+
+    /// Whether nothing tells where in the file its blocks stood.
+    pub fn is_adrift(&self) -> bool {
+        self.orphan.as_ref().is_some_and(|orphan| orphan.adrift)
+    }
+
+    /// Whether nothing speaks for it that its indirect blocks are more than tables of numbers.
+    pub fn is_dubious(&self) -> bool {
+        self.orphan.as_ref().is_some_and(|orphan| orphan.dubious)
     }
 
     /// Whether more may belong to it than what was found so far.

@@ -338,6 +338,8 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
     // Where transactions are missing, it can have grown unseen.
     let cuts = epoch.cuts.iter().map(|cut| Cut { grown: cut.grown || !ending.span.covered, ..*cut }).collect();
     let zeroed = zeroed(cuts, size, block_size);
+    // What a truncate took, and a write got again in the same transaction, is new, be it the same block.
+    let cut = if epoch.cut == u64::MAX { u64::MAX } else { epoch.cut.div_ceil(block_size).min(epoch.left) };
     let blocks = if inode.flags & FLAG_HUGE_FILE != 0 { inode.blocks } else { inode.blocks * 512 / block_size };
     LostFile {
         ino: Some(life.ino),
@@ -355,7 +357,7 @@ fn lost_file(fs: &Filesystem, life: &Life, epoch: &Epoch, kind: Kind, ending: En
         ctime: inode.ctime,
         deleted: ending.when,
         loss: if ending.deleted { Loss::Deleted } else { Loss::Truncated },
-        span: Span { cut: epoch.cut.div_ceil(block_size), blocks: blocks - u64::from(inode.file_acl.is_some()).min(blocks), ..ending.span },
+        span: Span { cut, blocks: blocks - u64::from(inode.file_acl.is_some()).min(blocks), ..ending.span },
         mapping,
         zeroed,
         paths: vec![],

@@ -28,6 +28,7 @@ mod takers;
 mod tiling;
 mod turnover;
 mod unclaimed;
+mod wear;
 
 pub use crate::progress::Progress;
 pub use file::{Candidate, FileId, Key, Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, State, Tally, Time, Zeroed};
@@ -70,12 +71,23 @@ pub struct OpenOptions {
     pub content: bool,
     /// The user's word that hardly anything was written since the loss, where the journal does not reach back to it.
     pub still: bool,
+    /// Bytes of memory for pieces of the files' block maps; all files share it.
+    pub cache: usize,
 }
 
 impl OpenOptions {
     /// The image, with everything else as it is when nothing is asked for.
     pub fn new(image: ImageOptions) -> Self {
-        OpenOptions { image, superblock: None, scan: true, catalog: Place::Nowhere, hints: vec![], content: true, still: false }
+        OpenOptions {
+            image,
+            superblock: None,
+            scan: true,
+            catalog: Place::Nowhere,
+            hints: vec![],
+            content: true,
+            still: false,
+            cache: pieces::ROOM,
+        }
     }
 }
 
@@ -130,7 +142,7 @@ impl Recovery {
     fn noted(&mut self, change: impl FnOnce(&mut Recovery) -> bool) -> bool {
         let changed = change(self);
         if changed {
-            *lock(&self.pieces) = Pieces::default();
+            lock(&self.pieces).clear();
         }
         changed
     }
@@ -204,10 +216,13 @@ impl Recovery {
     }
 }
 
-/// Newest loss first: what was lost later wins a block.
+/// Newest loss first: what was lost later wins a block. What may be no file at all comes last.
 fn sort(files: &mut [LostFile]) {
     // By keys put aside: sorting the files themselves takes room for half of them once more.
-    files.sort_by_cached_key(|file| std::cmp::Reverse((file.span.freed, file.deleted.map(|time| time.seconds), file.ino)));
+    files.sort_by_cached_key(|file| {
+        let loss = (file.span.freed, file.deleted.map(|time| time.seconds), file.ino);
+        (file.is_dubious(), std::cmp::Reverse(loss))
+    });
 }
 
 /// The shared cache, seen from one file.

@@ -24,6 +24,7 @@ pub struct Past {
     stillness: Stillness,
     hints: Vec<Hint>,
     content: bool,
+    cache: usize,
 }
 
 impl Past {
@@ -42,7 +43,15 @@ impl Past {
         files.iter_mut().zip(0..).for_each(|(file, number)| file.number = Some(number));
         let mut stillness = Stillness::observe(&fs, &files);
         stillness.sworn = options.still;
-        Ok(Past { fs: Arc::new(fs), files, inodes: Arc::new(inodes), stillness, hints: options.hints.clone(), content: options.content })
+        Ok(Past {
+            fs: Arc::new(fs),
+            files,
+            inodes: Arc::new(inodes),
+            stillness,
+            hints: options.hints.clone(),
+            content: options.content,
+            cache: options.cache,
+        })
     }
 
     /// The filesystem.
@@ -52,14 +61,14 @@ impl Past {
 
     /// Finds what was lost, with what `survey` tells of free space. What is found with a survey of a part of it can be taken back by what the rest tells.
     pub fn recover(self, survey: &Survey, progress: &dyn Progress) -> Recovery {
-        let Past { fs, mut files, inodes, stillness, hints, content } = self;
+        let Past { fs, mut files, inodes, stillness, hints, content, cache } = self;
         let reuse = Reuse::default();
         let (mut known, mut ends) = (Known::new(survey), Ends::default());
         let mut see = |seen: &Seen| {
             known.see(seen);
             ends.see(seen);
         };
-        let settled = claims::settle(&fs, &reuse, &stillness, &mut files, &mut see, progress);
+        let settled = claims::settle(&fs, &reuse, &stillness, &mut files, cache, &mut see, progress);
         let known = known.places();
         let unreadable_inodes = inodes.unreadable;
         let mut recovery = Recovery {

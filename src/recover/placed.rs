@@ -20,10 +20,12 @@ pub enum Basis {
     Allocation,
     /// The rows of a table go on in it, from a known block or to one.
     Rows,
-    /// The values of a counting column, and how the allocator aligns what it gives out, leave no other place.
+    /// The values of a counting column, and that rows have one length, or how the allocator aligns what it gives out, leave no other place.
     Count,
     /// The keys of the table say which rows begin where.
     Keys,
+    /// It is a page that says its own number, and whose checksum agrees.
+    Page,
     /// It says that its file is exactly as long as this one.
     Head,
 }
@@ -34,8 +36,11 @@ impl Basis {
         match self {
             Basis::Allocation => "no pointer is left; placed between the blocks before and after it",
             Basis::Rows => "no pointer is left; the rows continue here",
-            Basis::Count => "no pointer is left; by its counting column and the allocator's alignment there is no other place for it",
+            Basis::Count => {
+                "no pointer is left; by its counting column, and the length of its rows or the allocator's alignment, there is no other place for it"
+            }
             Basis::Keys => "no pointer is left; the table's keys name its rows at this place",
+            Basis::Page => "no pointer is left; the page says that it stands here, and its checksum agrees",
             Basis::Head => "no pointer is left; this block says that the file which it begins is exactly this long",
         }
     }
@@ -68,8 +73,8 @@ pub struct Placed {
     refused: BTreeSet<(u8, FileBlock)>,
     /// Zeros between pointers are holes.
     pub sparse: bool,
-    /// Where in the file the indirect blocks belong is a guess; where they stand to each other is not.
-    pub adrift: bool,
+    /// The indirect blocks may be a later part of the file, as others that were found are: where they begin is a guess.
+    pub torn: bool,
 }
 
 impl Placed {
@@ -100,12 +105,24 @@ impl Placed {
         range.is_some_and(|(first, count)| at.0 - first.0 < count)
     }
 
-    /// Moves everything so many file blocks towards the end of the file.
-    pub fn shift(&mut self, count: u64) {
-        self.tables = std::mem::take(&mut self.tables).into_iter().map(|((level, at), table)| ((level, at.plus(count)), table)).collect();
-        self.refused = std::mem::take(&mut self.refused).into_iter().map(|(level, at)| (level, at.plus(count))).collect();
-        self.confirmed.iter_mut().for_each(|(at, _)| *at = at.plus(count));
-        self.data.iter_mut().for_each(|data| data.first = data.first.plus(count));
+    /// Adds what was placed of the same file elsewhere.
+    pub fn add(&mut self, other: Placed) {
+        self.tables.extend(other.tables);
+        self.refused.extend(other.refused);
+        self.data.extend(other.data);
+        self.data.sort_by_key(|data| data.first);
+        self.confirmed.extend(other.confirmed);
+        self.confirmed.sort_unstable();
+        self.sparse |= other.sparse;
+    }
+
+    /// Adds so many file blocks to the place of everything.
+    pub fn shift(&mut self, count: i64) {
+        let moved = |at: FileBlock| FileBlock(at.0.saturating_add_signed(count));
+        self.tables = std::mem::take(&mut self.tables).into_iter().map(|((level, at), table)| ((level, moved(at)), table)).collect();
+        self.refused = std::mem::take(&mut self.refused).into_iter().map(|(level, at)| (level, moved(at))).collect();
+        self.confirmed.iter_mut().for_each(|(at, _)| *at = moved(*at));
+        self.data.iter_mut().for_each(|data| data.first = moved(data.first));
     }
 
     /// The indirect block placed there.

@@ -1,8 +1,9 @@
 //! Rebuilds what the inodes no longer tell: files of which only indirect blocks are left, and parts of known files.
 
 use super::chains::{Credence, Draft, complete_direct};
-use super::claims::{self, Seen};
+use super::claims::{self, Seen, Settled};
 use super::cut;
+use super::file::SizeFrom;
 use super::gaps::Ends;
 use super::hint::{self, Hint};
 use super::names::live_path;
@@ -117,19 +118,26 @@ impl Rebuild<'_> {
     /// Adds what is known and what can be inferred without pointers: the user's hints, what the content tells, and what fills gaps. Returns
     /// whether anything has changed.
     fn infer(&mut self, recovery: &mut Recovery) -> bool {
+        let mut changed = self.content && recovery.join_parts(self.progress);
+        if changed {
+            sort(&mut recovery.files);
+            self.settle(recovery);
+        }
         let said = recovery.remarks.len();
+        let rows = self.survey.near_rows(recovery.block_size());
         let mut spare = &self.survey.written - &recovery.claimed;
-        let mut changed = recovery.noted(|recovery| hint::apply(self.hints, recovery));
+        changed |= recovery.noted(|recovery| hint::apply(self.hints, recovery));
         if self.content {
             changed |= recovery.noted(|recovery| recovery.examine_beginnings(&mut spare));
             changed |= recovery.noted(|recovery| recovery.confirm(self.progress));
-            changed |= recovery.noted(|recovery| recovery.prove(&mut spare, self.progress));
+            changed |= recovery.noted(|recovery| recovery.prove(&mut spare, &rows, self.progress));
+            changed |= recovery.noted(|recovery| recovery.place_pages(&mut spare, self.progress));
         }
         let ends = std::mem::take(&mut self.ends);
         changed |= recovery.noted(|recovery| recovery.fill_gaps(&mut spare, &ends, self.content));
         if self.content {
             changed |= recovery.noted(|recovery| recovery.examine_beginnings(&mut spare));
-            if recovery.build_tables(&mut spare, self.progress) {
+            if recovery.build_tables(&mut spare, &rows, self.progress) {
                 sort(&mut recovery.files);
                 self.settle(recovery);
                 // What the user knows may be of these.
@@ -145,27 +153,38 @@ impl Rebuild<'_> {
     /// Returns the blocks that files claim, but do not show for doubt.
     fn settle(&mut self, recovery: &mut Recovery) -> RoaringTreemap {
         self.stillness.forget_owned(&recovery.fs, &recovery.files);
-        let mut ends = Ends::default();
-        let settled =
-            claims::settle(&recovery.fs, &recovery.reuse, &self.stillness, &mut recovery.files, &mut |seen| ends.see(seen), self.progress);
+        let (mut ends, mut settled) = self.settle_once(recovery);
+        // What has become of all of them tells what each of them is worth.
+        if self.stillness.learn(&recovery.files, settled.wear) {
+            (ends, settled) = self.settle_once(recovery);
+        }
         (recovery.verdicts, recovery.claimed) = (settled.verdicts, settled.claimed);
         self.ends = ends;
         *lock(&recovery.pieces) = settled.pieces;
         settled.doubted
     }
 
+    fn settle_once(&self, recovery: &mut Recovery) -> (Ends, Settled) {
+        let (mut ends, room) = (Ends::default(), lock(&recovery.pieces).room());
+        let Recovery { fs, reuse, files, .. } = recovery;
+        let settled = claims::settle(fs, reuse, &self.stillness, files, room, &mut |seen| ends.see(seen), self.progress);
+        (ends, settled)
+    }
+
     /// Takes out of `chains` those that hold pages of known files, and adds to the files what they did not know. Returns the pages of
     /// chains that contradict a file's pointers, less the file's own, and whether any file has more now.
     fn extend(&self, recovery: &mut Recovery, chains: &mut Vec<Chain>) -> (HashSet<usize>, bool) {
-        let (mut torn, mut extended) = (HashSet::new(), false);
+        let (mut torn, mut extended, block_size) = (HashSet::new(), false, recovery.block_size());
         chains.retain(|chain| {
             let Some(file) = chain.tables.iter().find_map(|table| self.known.pages.get(&table.page)).map(|(file, ..)| *file) else {
                 return true;
             };
             let unknown: Vec<&Table> = chain.tables.iter().filter(|table| !self.known.pages.contains_key(&table.page)).collect();
+            let (size, open) = (recovery.files[file].size, recovery.files[file].size_from == SizeFrom::Chain);
             let agrees = |table: &Table| {
                 let place = (file, table.level, table.first);
-                self.known.pages.get(&table.page).map_or(!self.known.filled.contains(&place), |known| *known == place)
+                let is_free = !self.known.filled.contains(&place) && (open || table.first.0.saturating_mul(block_size) < size);
+                self.known.pages.get(&table.page).map_or(is_free, |known| *known == place)
             };
             match chain.tables.iter().all(agrees) {
                 true if self.survey.looked.goes_on() => {}
@@ -222,13 +241,16 @@ impl Rebuild<'_> {
     fn add(&self, recovery: &mut Recovery, chains: &[Chain], claimed: &RoaringTreemap) -> bool {
         let fs = &recovery.fs;
         let drafts = chains.iter().map(|chain| Draft { fs, survey: self.survey, chain });
-        let mut drafts: Vec<(Draft, Credence)> = drafts
-            .map(|draft| (draft.credence(), draft))
-            .filter(|(credence, _)| *credence != Credence::None)
-            .map(|(c, d)| (d, c))
-            .collect();
+        let drafts = drafts.map(|draft| (draft.credence(), draft)).map(|(credence, draft)| (draft, credence));
+        let (weak, mut drafts): (Vec<_>, Vec<_>) = drafts.partition(|(_, credence)| *credence == Credence::None);
+        // Where nothing was ever lost, they are none.
+        let any_lost =
+            !recovery.files.is_empty() || self.stillness.births() > 0 || drafts.iter().any(|(_, credence)| *credence == Credence::Full);
+        let dubious = |draft: &Draft| any_lost.then(|| draft.dubious());
+        let mut files: Vec<LostFile> =
+            weak.iter().filter(|(draft, _)| draft.is_regular()).filter_map(|(draft, _)| dubious(draft)).collect();
         let mut named = RoaringTreemap::new();
-        if drafts.is_empty() {
+        if drafts.is_empty() && files.is_empty() {
             return false;
         }
         let mut contested = RoaringTreemap::new();
@@ -241,7 +263,9 @@ impl Rebuild<'_> {
             }
         }
         // Tables of integers, as of the letters of an alphabet, lie anywhere, and name what belongs to others.
-        drafts.retain(|(draft, _)| !draft.is_far_from_data() || draft.blocks().is_disjoint(&contested));
+        let is_strange = |draft: &Draft| draft.is_far_from_data() && !draft.blocks().is_disjoint(&contested);
+        files.extend(drafts.iter().filter(|(draft, _)| is_strange(draft)).filter_map(|(draft, _)| dubious(draft)));
+        drafts.retain(|(draft, _)| !is_strange(draft));
         let mut spare = &self.survey.written - claimed;
         spare -= &named;
         let mut direct: Vec<Option<Vec<Block>>> = drafts.iter().map(|(draft, _)| draft.blocks_before(&spare)).collect();
@@ -255,15 +279,17 @@ impl Rebuild<'_> {
             false => owners::find(fs, &starts, &recovery.files, &self.stillness, &|inodes| live_path(fs, inodes)),
         };
         let path = |ino: Ino| paths.get(&ino).cloned();
-        let (mut files, mut owned): (Vec<LostFile>, HashSet<usize>) = (vec![], HashSet::new());
         let found = drafts.iter().zip(&direct).zip(matches);
-        let believed: Vec<_> = found.filter(|(((_, credence), _), found)| *credence == Credence::Full || found.has_losers).collect();
+        let (believed, doubted): (Vec<_>, Vec<_>) =
+            found.partition(|(((_, credence), _), found)| *credence != Credence::WithOwner || found.has_losers);
+        files.extend(doubted.iter().filter_map(|(((draft, _), _), _)| dubious(draft)));
         let torn = Torn::among(fs, self.survey, believed.iter().map(|(((draft, _), _), _)| draft.chain));
         let later = later(believed.iter().map(|(((draft, _), _), _)| draft), &contested);
+        let (mut owned, first) = (HashSet::new(), files.len());
         for (((draft, _), direct), found) in believed {
             let mut file = draft.file(direct.as_deref().unwrap_or_default());
             if let Mapping::Indirect { placed: Some(placed), .. } = &mut file.mapping {
-                placed.adrift = torn.is_adrift(draft.chain);
+                placed.torn = torn.is_adrift(draft.chain);
             }
             if let Some(owner) = found.owner {
                 owner.own(&mut file, &recovery.files, &path);
@@ -276,9 +302,10 @@ impl Rebuild<'_> {
             files.push(file);
         }
         for (at, than) in later {
-            let freed = files[than].span.freed;
-            if files[at].span.freed <= freed {
-                files[at].span.freed = Moment(freed.0.saturating_sub(1));
+            let freed = files[first + than].span.freed;
+            let span = &mut files[first + at].span;
+            if span.freed <= freed {
+                span.freed = Moment(freed.0.saturating_sub(1));
             }
         }
         let mut at = 0;

@@ -89,6 +89,11 @@ impl Reuse {
         Some(test_bit(&self.bitmap_copy(fs, group, before)?, bit))
     }
 
+    /// Whether a block was in use just before `from`, and seen free by `to`.
+    pub fn was_freed_between(&self, fs: &Filesystem, block: Block, from: Moment, to: Moment) -> bool {
+        self.was_allocated_before(fs, block, from) == Some(true) && self.was_free_between(fs, block, from, Moment(to.0.saturating_add(1)))
+    }
+
     /// Whether a block was seen free at some moment from `from` up to, not including, `to`.
     fn was_free_between(&self, fs: &Filesystem, block: Block, from: Moment, to: Moment) -> bool {
         let (group, bit) = fs.bit_of(block);

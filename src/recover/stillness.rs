@@ -2,13 +2,14 @@
 //! journal tells nothing.
 
 use super::chain::Since;
-use super::file::{Kind, LostFile, Time};
+use super::file::{Kind, Loss, LostFile, Time};
 use super::inodes::Inodes;
 use super::turnover::Turnover;
+use super::wear::Wear;
 use crate::format::indirect;
 use crate::format::inode::{Inode, S_IFREG};
 use crate::fs::Filesystem;
-use crate::units::Ino;
+use crate::units::{Ino, Moment};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the inodes of today tell of the time since a loss.
@@ -27,6 +28,10 @@ pub struct Stillness {
     turnover: Turnover,
     /// Chains without an inode. Each is a file whose inode was deleted, or is in use again: one of those deaths and births is its own.
     ownerless: u64,
+    /// Files in use.
+    alive: u64,
+    /// The chance that a block of a file of which nothing tells when it was lost was used unseen since; `None` as long as nobody has looked.
+    worn: Option<f64>,
     /// Files in use that are empty, but were changed after they were made.
     pub emptied: Vec<(Ino, Inode)>,
 }
@@ -55,7 +60,10 @@ const REUSED: usize = 16;
 /// Free blocks are shown where the chance that they were used in between is below this: of what is `inferred`, 99% is to be right. The chance is
 /// that of any free block; of those that pointers of lost files name, and nobody else is known to have had, less than half as many were wrong
 /// (random histories: 12 where 28 were to be expected).
-const WORTH: f64 = 0.02;
+const WORTH: f64 = 0.01;
+
+/// The same where nothing is known but what is seen to have been taken.
+const WORN: f64 = 0.01;
 
 /// Births are counted by the hour, so that memory does not grow with the number of inodes.
 const HOUR: i64 = 3600;
@@ -75,6 +83,7 @@ impl Stillness {
             if !inode.is_live() {
                 return;
             }
+            stillness.alive += u64::from(inode.file_type() == S_IFREG);
             if (ino.0 - 1) / per_group != group {
                 stillness.count_births(group.into(), &std::mem::take(&mut born_in_group));
                 group = (ino.0 - 1) / per_group;
@@ -121,11 +130,34 @@ impl Stillness {
         }
     }
 
+    /// Learns how worn free space is, unless that is known. Whether something is to be seen in another light.
+    pub fn learn(&mut self, files: &[LostFile], wear: Wear) -> bool {
+        if self.worn.is_some() {
+            return false;
+        }
+        let deleted = files.iter().filter(|file| file.ino.is_some() && file.kind == Kind::File && file.loss == Loss::Deleted).count();
+        // Each chain without an inode is one of those that were deleted, or whose inode is in use again; at least.
+        let dead = self.ownerless.max((deleted + self.births()) as u64);
+        let chance = wear.chance(dead, self.alive);
+        self.worn = Some(chance);
+        chance >= WORN && !self.sworn
+    }
+
+    /// How many files in use took an inode that another one had left.
+    pub fn births(&self) -> usize {
+        self.births.values().flat_map(BTreeMap::values).sum()
+    }
+
+    /// Whether nothing came or went since a moment. What happened in the same second comes after it, unless the inodes are more precise.
+    fn is_quiet_since(&self, moment: Time) -> bool {
+        self.last_change.seconds < moment.seconds || moment.nanos > 0 && self.last_change <= moment
+    }
+
     /// Counts the files anew that left no trace.
     pub fn forget_owned(&mut self, fs: &Filesystem, files: &[LostFile]) {
         let per_group = fs.geometry().superblock.inodes_per_group.max(1);
         self.deaths.clear();
-        self.ownerless = files.iter().filter(|file| file.ino.is_none() && file.orphan.is_some()).count() as u64;
+        self.ownerless = files.iter().filter(|file| file.ino.is_none() && file.orphan.is_some() && !file.is_dubious()).count() as u64;
         for file in files.iter().filter(|file| !file.has_trace() && file.kind != Kind::Symlink) {
             if let (Some(ino), Some(ended)) = (file.ino, file.span.ended.or(file.deleted)) {
                 let deaths = self.deaths.entry(u64::from((ino.0.max(1) - 1) / per_group)).or_default();
@@ -143,15 +175,26 @@ impl Stillness {
     /// blocks leave these behind; small ones the old driver puts into the group of their inode (`ext3_find_near`, fs/ext3/inode.c), the ext4
     /// driver anywhere (`ext4_mb_group_or_file`, fs/ext4/mballoc.c).
     pub fn since(&self, fs: &Filesystem, file: &LostFile, blocks_in: &dyn Fn(u64) -> u64) -> Since {
-        if file.span.covered || file.span.ended.is_some_and(|ended| self.last_change <= ended) {
+        // A chain's candidates are all that are left: where inodes were used again, its own may be none of them.
+        let certain = file.span.dated || self.births() == 0;
+        if file.span.covered || certain && file.span.ended.is_some_and(|ended| self.is_quiet_since(ended)) {
             return Since::Quiet;
         }
         if self.sworn {
             return Since::Likely(vec![]);
         }
         let own = (0..fs.geometry().superblock.groups()).filter(|group| blocks_in(*group) > 0);
-        match fs.journal().missing_since(file.span.last).and_then(|missing| self.turnover.chance(missing)) {
-            Some(chance) if chance < WORTH && fs.journal().keeps_most_since(file.span.last) => return Since::Likely(vec![]),
+        if file.is_dubious() {
+            return Since::Likely(own.collect());
+        }
+        if file.span.is_undated() && self.worn.is_some_and(|worn| worn >= WORN) {
+            return Since::Likely(own.collect());
+        }
+        // Where its indirect blocks were revoked, they were the file's until then.
+        let revoked = Moment(file.span.freed.0.saturating_sub(1));
+        let last = if file.span.dated { file.span.last } else { file.span.last.max(revoked) };
+        match fs.journal().missing_since(last).and_then(|missing| self.turnover.chance(missing)) {
+            Some(chance) if chance < WORTH && fs.journal().keeps_most_since(last) => return Since::Likely(vec![]),
             Some(chance) if chance >= WORTH => return Since::Likely(own.collect()),
             _ => {}
         }

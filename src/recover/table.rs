@@ -47,7 +47,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             return pointer.map_or_else(|| nothing(absent), |pointer| self.table(pointer, level, first));
         };
         let mut table = match (placed.table(level, first), pointer) {
-            (Some(found), _) => self.placed_table(found, placed, Spot::Indirect(level, first)),
+            (Some(found), _) => self.placed_table(found, placed),
             (None, _) if placed.refuses(level, first) => {
                 nothing(Absent { evidence: Evidence::Unknown, reason: "its indirect block belongs to another file now" })
             }
@@ -69,13 +69,12 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     }
 
     /// The pointers of an indirect block that was found without an inode.
-    fn placed_table(&self, found: &PlacedTable, placed: &Placed, spot: Spot) -> Table {
+    fn placed_table(&self, found: &PlacedTable, placed: &Placed) -> Table {
         let per = self.fs.pointers_per_block() as usize;
         let absent = if placed.sparse { HOLE } else { UNCERTAIN };
         let mut table = Table { entries: vec![None; per], absent };
         for source in &found.sources {
             let (bytes, evidence) = match source {
-                Source::Home if matches!(self.fate(found.block, spot), Fate::Overwritten(_) | Fate::Absurd) => continue,
                 Source::Home => (self.fs.read_home(found.block), Evidence::Chain),
                 Source::Log(copy) => (self.fs.journal().read_copy(self.fs.image(), *copy), Evidence::Journal),
             };
@@ -103,7 +102,9 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let (stayed, kept) = (entries_before(span.stayed), entries_before(span.kept));
         let until = if kept > 0 { self.owned_until().max(span.kept_until) } else { self.owned_until() };
         let cut = |bytes: &mut [u8], left: u64| bytes.iter_mut().skip(left.saturating_mul(4) as usize).for_each(|byte| *byte = 0);
-        let copies = self.reuse.copies_of_owner(fs, block, span.born, until);
+        let mut copies = self.reuse.copies_of_owner(fs, block, span.born, until);
+        // What was cut off and written anew in one transaction has other pointers in its copy: those before count.
+        copies.sort_by_key(|copy| copy.moment > span.last);
         let (mut seen, mut absent) = (false, UNCERTAIN);
         for copy in copies.into_iter().filter(ours) {
             let Ok(mut bytes) = fs.journal().read_copy(fs.image(), copy) else { continue };

@@ -20,6 +20,8 @@ pub struct Survey {
     pub pages: Vec<Page>,
     /// Free blocks that are not all zeros.
     pub written: RoaringTreemap,
+    /// Those of them that stand among rows of MyISAM tables.
+    pub rows: RoaringTreemap,
     /// Free blocks that cannot be read.
     pub unreadable: u64,
     /// What it is a survey of.
@@ -40,6 +42,7 @@ impl Gathering {
         self.survey.pages.extend(part.pages);
         self.integers.extend(part.integers);
         self.survey.written |= part.written;
+        self.survey.rows |= part.rows;
         self.survey.unreadable += part.unreadable;
     }
 
@@ -61,6 +64,20 @@ impl Gathering {
 }
 
 impl Survey {
+    /// Free blocks with content near rows of MyISAM tables: those that are cut where the pass looked at what lies beside on its own are not told.
+    pub fn near_rows(&self, block_size: u64) -> RoaringTreemap {
+        let (mut near, reach) = (RoaringTreemap::new(), sweep::UNIT / block_size.max(1));
+        let mut rows = self.rows.iter().peekable();
+        while let Some(first) = rows.next() {
+            let mut end = first + 1;
+            while rows.next_if_eq(&end).is_some() {
+                end += 1;
+            }
+            near.insert_range(first.saturating_sub(reach)..end.saturating_add(reach));
+        }
+        near & &self.written
+    }
+
     /// Adds the journal's copies: to the page that they agree with, else as pages of their own.
     fn add_journal(&mut self, fs: &Filesystem) {
         let mut known: HashMap<Block, Vec<Page>> = HashMap::new();

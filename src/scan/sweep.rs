@@ -4,6 +4,7 @@
 //! sequential stream, however many processors look at what it delivers.
 
 use super::page::{Finding, Page, examine};
+use crate::content::{Kind, holds_rows, identify_anywhere};
 use crate::format::{group, is_blank};
 use crate::fs::{Filesystem, test_bit};
 use crate::progress::Progress;
@@ -20,6 +21,9 @@ const CHUNK: u64 = 1 << 20;
 /// Used blocks between free ones that are read with them: below some 64 KiB, reading on is cheaper than a call (and a disk's head) more.
 const GAP: u64 = 64 << 10;
 
+/// Bytes that are looked at together for rows: as many as some rows of 16 KiB take.
+pub const UNIT: u64 = 64 << 10;
+
 /// Places of a group that are asked for whether they are in the page cache.
 const PROBES: usize = 8;
 
@@ -32,6 +36,10 @@ pub struct Part {
     pub integers: Vec<(Block, u32)>,
     /// Free blocks that are not all zeros.
     pub written: RoaringTreemap,
+    /// Those of them that stand among rows of MyISAM tables ([`holds_rows`]).
+    pub rows: RoaringTreemap,
+    /// Those that begin as files of a known kind do, and which.
+    pub heads: Vec<(Block, Kind)>,
     /// Free blocks.
     pub free: u64,
     /// Free blocks that cannot be read.
@@ -118,6 +126,8 @@ fn sweep_group(fs: &Filesystem, group: u64, tally: &Tally, progress: &dyn Progre
         part.integers.extend(chunk.integers);
         part.unreadable += chunk.unreadable;
         part.written.extend(chunk.written);
+        part.heads.extend(chunk.heads);
+        chunk.rows.into_iter().for_each(|run| _ = part.rows.insert_range(run));
     }
     if is_cold && let (Some(first), Some(last)) = (chunks.first(), chunks.last()) {
         let bytes = |at: u64| (sb.group_start(group) + at) * sb.block_size;
@@ -180,6 +190,8 @@ struct Chunk {
     pages: Vec<Page>,
     integers: Vec<(Block, u32)>,
     written: Vec<u64>,
+    rows: Vec<Range<u64>>,
+    heads: Vec<(Block, Kind)>,
     unreadable: u64,
 }
 
@@ -214,14 +226,35 @@ fn sweep_chunk(fs: &Filesystem, group: u64, bitmap: &[u8], chunk: &Range<u64>) -
                 continue;
             }
             found.written.push(number);
+            found.heads.extend(identify_anywhere(bytes).map(|kind| (block, kind)));
             match examine(bytes, block, fs, runs) {
                 Finding::Blank | Finding::Other => {}
                 Finding::Integers { first } => found.integers.push((block, first)),
                 Finding::Page(page) => found.pages.push(page),
             }
         }
+        let unit = (UNIT / size).max(1);
+        for run in consecutive(&found.written, unit) {
+            let bytes = |block: u64| ((block - start - chunk.start) * size) as usize;
+            if holds_rows(&buffer[bytes(run.start)..bytes(run.end)]) {
+                found.rows.push(run);
+            }
+        }
     });
     found
+}
+
+/// Runs of consecutive blocks among `blocks`, which are sorted, at most `most` long.
+fn consecutive(blocks: &[u64], most: u64) -> impl Iterator<Item = Range<u64>> {
+    let mut rest = blocks.iter().copied().peekable();
+    std::iter::from_fn(move || {
+        let start = rest.next()?;
+        let mut end = start + 1;
+        while end - start < most && rest.next_if_eq(&end).is_some() {
+            end += 1;
+        }
+        Some(start..end)
+    })
 }
 
 #[cfg(test)]

@@ -97,6 +97,14 @@ fn one_file_under_a_new_name() {
     assert_eq!(fs::read_dir(dest.path()).expect("a list").count(), 1, "nothing else is left there");
 }
 
+/// Without memory for block maps each is resolved again and again, to the same.
+#[test]
+fn without_a_cache() {
+    let dest = folder();
+    copy(&["--cache", "0", "/lost/more/big"], &dest.path().join("big")).done();
+    check(&dest.path().join("big"), &life("/lost/more/big"));
+}
+
 #[test]
 fn several_files_into_a_folder() {
     let dest = folder();

@@ -9,9 +9,10 @@ use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use undelfs::format::inode::Inode;
 use undelfs::recover::{FileId, Kind, LostFile, Recovery};
 use undelfs::run::{Evidence, Place, Run};
-use undelfs::units::Block;
+use undelfs::units::{Block, Ino};
 
 /// File blocks that the inode maps itself.
 const DIRECT: u64 = 12;
@@ -25,6 +26,8 @@ pub struct Wanted {
     /// Each of them is right.
     pub paths: Vec<Vec<u8>>,
     pub ino: u32,
+    /// `None` where the truth does not tell.
+    pub generation: Option<u32>,
     pub size: u64,
     /// First file block, first physical block, count.
     pub runs: Vec<(u64, u64, u64)>,
@@ -63,13 +66,24 @@ pub struct Verdict {
     pub standing: u64,
     pub right: [u64; 3],
     pub wrong: [u64; 3],
+    /// Those of the right ones that are shown so many blocks from their place in the file, in files that say of themselves that nothing tells
+    /// where in it they stood, each by one distance for all its blocks.
+    pub displaced: u64,
     /// Stand, and are not shown.
     pub missed: u64,
-    /// Stand, are free, and are named by an IND that stands; and those of them that are not shown.
+    /// Stand, are free, and are named by a pointer that stands: in the IND itself, or in a copy of it or of the inode in the journal.
     pub pointed: u64,
+    /// Those of them that the file which is taken for theirs does not show.
     pub pointed_missed: u64,
     /// Those of them that no recovered file shows at all, as another life of the same inode may.
+    pub unshown: u64,
+    /// Those of them of which not a word is said: no recovered file tells that it had the block, and that it is in doubt whether the block still
+    /// holds what was there. What is told so is no byte that anybody gets, unless they ask for it (`--still`): this is the lesser measure of
+    /// the two, of what was found, where `unshown` is of what was given back.
     pub left_out: u64,
+    /// Those not shown, and not in doubt, of which a recovered file tells that it had the block and that somebody else had it since. Whoever that was
+    /// never wrote to it, of which nothing on the disk tells.
+    pub given_up: u64,
     /// Files whose size, path or inode is right; and those that were given the inode of another.
     pub sizes: u64,
     pub paths: u64,
@@ -81,6 +95,14 @@ pub struct Verdict {
     pub unmatched: Vec<FileId>,
     /// Everything that should not be, a line each.
     pub faults: Vec<String>,
+}
+
+/// A recovered file that has a part of a lost one, and shows it too early.
+struct Fragment {
+    id: FileId,
+    number: usize,
+    /// By so many file blocks.
+    shift: u64,
 }
 
 impl Verdict {
@@ -103,7 +125,14 @@ impl fmt::Display for Verdict {
             "{} of {} found, {} blocks stand, {journal}/{chain}/{inferred} right, {a}/{b}/{c} wrong, ",
             self.found, self.lives, self.standing
         )?;
-        write!(f, "{} missed, of {} pointed to {} missed ({} left out), ", self.missed, self.pointed, self.pointed_missed, self.left_out)?;
+        write!(f, "{} displaced, ", self.displaced)?;
+        let withheld = self.unshown - self.given_up - self.left_out;
+        write!(f, "{} missed, of {} pointed to {} missed, ", self.missed, self.pointed, self.pointed_missed)?;
+        write!(
+            f,
+            "{} not shown by any ({withheld} withheld for doubt, {} given up, {} left out), ",
+            self.unshown, self.given_up, self.left_out
+        )?;
         write!(
             f,
             "{} sizes, {} paths, {} owners ({} wrong), {} invented",
@@ -133,6 +162,7 @@ impl Chains {
                     label: format!("inode {} {} ({}, {} bytes)", life.inode, life.path, life.lost_by, life.size),
                     paths: std::iter::once(&life.path).chain(&life.path_now).map(|path| decode(path)).collect(),
                     ino: life.inode,
+                    generation: life.generation,
                     size: life.size,
                     runs,
                     indirect: life.indirect.clone(),
@@ -180,10 +210,39 @@ impl Chains {
         }
     }
 
+    /// For each file how many blocks of a run it had and stand, by how many file blocks farther on.
+    fn compare_anywhere(&self, run: &Run, alike: &mut HashMap<(usize, u64), u64>) {
+        let Some(first) = run.block.filter(|_| run.evidence.is_data() && run.place == Place::Home).map(Block::get) else { return };
+        for (number, life) in self.wanted.iter().enumerate() {
+            let mut before = 0;
+            for (at, block, count) in &life.runs {
+                let (from, to) = (first.max(*block), (block + count).min(first + run.length));
+                let shift = (at + first).checked_sub(block + run.file_block.0).filter(|_| from < to);
+                if let Some(shift) = shift {
+                    let standing = &self.standing[number][(before + from - block) as usize..(before + to - block) as usize];
+                    *alike.entry((number, shift)).or_default() += standing.iter().filter(|stands| **stands).count() as u64;
+                }
+                before += count;
+            }
+        }
+    }
+
+    /// The recovered files that say themselves that nothing tells where their blocks stood, and that show these elsewhere.
+    fn fragments(&self, recovery: &Recovery) -> Vec<Fragment> {
+        let fragment = |id: FileId| {
+            let mut alike = HashMap::new();
+            recovery.runs(id).for_each(|run| self.compare_anywhere(&run, &mut alike));
+            let ((number, shift), _) = alike.into_iter().max_by_key(|((number, shift), alike)| (*alike, Reverse((*shift, *number))))?;
+            (shift > 0).then_some(Fragment { id, number, shift })
+        };
+        recovery.ids().filter(|id| recovery.file(*id).is_adrift()).filter_map(fragment).collect()
+    }
+
     /// Which recovered file is which lost one: the most alike first, each used once; then those that are known by name only.
-    fn assign(&self, recovery: &Recovery) -> HashMap<usize, FileId> {
+    fn assign(&self, recovery: &Recovery, fragments: &[Fragment]) -> HashMap<usize, FileId> {
         let mut pairs = vec![];
-        for id in recovery.ids().filter(|id| recovery.file(*id).kind == Kind::File) {
+        let whole = |id: &FileId| recovery.file(*id).kind == Kind::File && fragments.iter().all(|fragment| fragment.id != *id);
+        for id in recovery.ids().filter(whole) {
             let mut alike = HashMap::new();
             recovery.runs(id).for_each(|run| self.compare(&run, &mut alike));
             let file = recovery.file(id);
@@ -213,21 +272,37 @@ impl Chains {
         chosen
     }
 
-    /// For each block of a lost file whether it is free and an IND that stands on this image names it.
+    /// For each block of a lost file whether it is free and a pointer that stands on this image names it: in its IND, or in a copy of that, or
+    /// of the inode, in the journal.
     fn pointed(&self, recovery: &Recovery, life: &Wanted) -> Vec<bool> {
-        let per = self.block_size / 4;
+        let (fs, per) = (recovery.filesystem(), self.block_size / 4);
+        let copies = |block: Block| {
+            let copies = fs.journal().copies(block).iter();
+            copies.filter_map(|copy| fs.journal().read_copy(fs.image(), *copy).ok()).collect::<Vec<Vec<u8>>>()
+        };
         let ind: HashMap<u64, u64> =
             life.indirect.iter().filter(|(level, ..)| *level == 1).map(|(_, first, block)| (*first, *block)).collect();
-        let (mut held, mut bytes) = (None, vec![0; self.block_size as usize]);
+        let inode = fs.geometry().inode_location(Ino(life.ino));
+        let inodes =
+            inode.iter().flat_map(|(table, offset)| copies(*table).into_iter().filter_map(|bytes| Inode::parse(&bytes[*offset..])));
+        let inodes: Vec<Inode> = inodes.filter(|inode| life.generation == Some(inode.generation.0)).collect();
+        let (mut held, mut tables) = (None, vec![]);
         let named = |(at, block): (u64, u64)| {
-            let first = DIRECT + at.checked_sub(DIRECT)? / per * per;
+            if fs.is_allocated(Block::new(block)?) {
+                return Some(false);
+            }
+            let Some(behind) = at.checked_sub(DIRECT) else {
+                return Some(inodes.iter().any(|inode| u64::from(inode.block[at as usize]) == block));
+            };
+            let first = DIRECT + behind / per * per;
             if held != Some(first) {
-                recovery.image().read_exact_at(&mut bytes, ind.get(&first)? * self.block_size).ok()?;
+                let block = Block::new(*ind.get(&first)?)?;
+                tables = copies(block);
+                tables.push(fs.read_home(block).ok()?);
                 held = Some(first);
             }
             let entry = 4 * (at - first) as usize;
-            let free = !recovery.filesystem().is_allocated(Block::new(block)?);
-            Some(free && bytes[entry..entry + 4] == (block as u32).to_le_bytes())
+            Some(tables.iter().any(|table| table[entry..entry + 4] == (block as u32).to_le_bytes()))
         };
         life.blocks().map(named).map(|named| named == Some(true)).collect()
     }
@@ -235,11 +310,18 @@ impl Chains {
     /// Judges a recovery of the image, or of a copy on which the same data stands.
     pub fn judge(&self, recovery: &Recovery) -> Verdict {
         let mut verdict = Verdict::default();
-        let chosen = self.assign(recovery);
-        let data = |id| recovery.runs(id).filter(|run| run.evidence.is_data()).filter_map(|run| Some((run.block?.get(), run.length)));
-        let mut shown = RoaringTreemap::new();
-        for (block, length) in recovery.ids().flat_map(data) {
-            shown.insert_range(block..block + length);
+        let fragments = self.fragments(recovery);
+        let chosen = self.assign(recovery, &fragments);
+        let (mut shown, mut doubted) = (RoaringTreemap::new(), RoaringTreemap::new());
+        let mut taken = RoaringTreemap::new();
+        for run in recovery.ids().flat_map(|id| recovery.runs(id)) {
+            let blocks = run.block.map_or(0..0, |block| block.get()..block.get() + run.length);
+            match run.evidence {
+                Evidence::Unknown => doubted.insert_range(blocks),
+                Evidence::Overwritten => taken.insert_range(blocks),
+                evidence if evidence.is_data() => shown.insert_range(blocks),
+                _ => 0,
+            };
         }
         for (number, life) in self.wanted.iter().enumerate() {
             let pointed = self.pointed(recovery, life);
@@ -247,10 +329,18 @@ impl Chains {
             verdict.lives += 1;
             verdict.standing += standing.iter().filter(|stands| **stands).count() as u64;
             verdict.pointed += pointed.iter().zip(standing).filter(|(a, b)| **a && **b).count() as u64;
-            let left_out = |((block, pointed), stands): ((u64, &bool), &bool)| *pointed && *stands && !shown.contains(block);
-            let left_out =
-                life.blocks().map(|(_, block)| block).zip(&pointed).zip(standing).filter(|entry| left_out(*entry)).count() as u64;
-            verdict.left_out += left_out;
+            let blocks = life.blocks().map(|(_, block)| block).zip(&pointed).zip(standing);
+            let unshown = blocks.filter(|((block, pointed), stands)| **pointed && **stands && !shown.contains(*block));
+            let unshown: Vec<u64> = unshown.map(|((block, _), _)| block).collect();
+            verdict.unshown += unshown.len() as u64;
+            let (given_up, left): (Vec<u64>, Vec<u64>) =
+                unshown.into_iter().filter(|block| !doubted.contains(*block)).partition(|block| taken.contains(*block));
+            let left_out = left.len();
+            verdict.given_up += given_up.len() as u64;
+            verdict.left_out += left_out as u64;
+            if let Some(block) = left.first() {
+                verdict.faults.push(format!("{}: {left_out} blocks are left out, the first is {block}", life.label));
+            }
             let before = (verdict.missed, verdict.pointed_missed, verdict.wrong);
             match chosen.get(&number) {
                 Some(id) => self.judge_one(recovery, *id, number, &pointed, &mut verdict),
@@ -263,7 +353,10 @@ impl Chains {
                 verdict.faults.push(format!("{}: {text}", life.label));
             }
         }
-        let used: HashSet<FileId> = chosen.values().copied().collect();
+        for Fragment { id, number, shift } in &fragments {
+            self.judge_blocks(recovery, (*id, *shift), *number, &mut verdict, &mut |_, _| ());
+        }
+        let used: HashSet<FileId> = chosen.values().copied().chain(fragments.iter().map(|fragment| fragment.id)).collect();
         for id in recovery.ids().filter(|id| !used.contains(id)) {
             verdict.unmatched.push(id);
             let file = recovery.file(id);
@@ -302,12 +395,25 @@ impl Chains {
             let path = String::from_utf8_lossy(&file.paths[0]).into_owned();
             verdict.faults.push(format!("{}: path {path}", life.label));
         }
+        self.judge_blocks(recovery, (id, 0), number, verdict, &mut |nth, verdict| self.miss(number, nth, pointed, verdict));
+    }
+
+    /// Judges each block of a file that shows everything so many file blocks too early; `miss` is told which blocks of the lost one it lacks.
+    fn judge_blocks(
+        &self,
+        recovery: &Recovery,
+        (id, shift): (FileId, u64),
+        number: usize,
+        verdict: &mut Verdict,
+        miss: &mut dyn FnMut(usize, &mut Verdict),
+    ) {
+        let (file, life) = (recovery.file(id), &self.wanted[number]);
         let mut truth = life.blocks().enumerate().peekable();
         for run in recovery.runs(id).filter(|run| run.evidence.is_data()) {
             for n in 0..run.length {
-                let at = run.file_block.0 + n;
+                let at = run.file_block.0 + n + shift;
                 while let Some((nth, _)) = truth.next_if(|(_, (next, _))| *next < at) {
-                    self.miss(number, nth, pointed, verdict);
+                    miss(nth, verdict);
                 }
                 let found = truth.next_if(|(_, (next, _))| *next == at);
                 // A block that a truncate zeroed in part is shown as such.
@@ -318,23 +424,24 @@ impl Chains {
                     Some((nth, (_, block))) if run.place == Place::Home && run.block.is_some_and(|first| first.get() + n == block) => {
                         self.standing[number][nth]
                     }
-                    found => self.reads_right(recovery, id, number, found.map(|(nth, _)| nth as u64), at),
+                    found => self.reads_right(recovery, id, number, found.map(|(nth, _)| nth as u64), at, shift),
                 };
+                verdict.displaced += u64::from(right && shift > 0);
                 let counts = if right { &mut verdict.right } else { &mut verdict.wrong };
                 counts[run.evidence as usize] += 1;
                 if let (false, Some((nth, _))) = (right, found) {
-                    self.miss(number, nth, pointed, verdict);
+                    miss(nth, verdict);
                 }
             }
         }
-        truth.for_each(|(nth, _)| self.miss(number, nth, pointed, verdict));
+        truth.for_each(|(nth, _)| miss(nth, verdict));
     }
 
     /// Whether what is read at a file block is what the file had there; `nth` is `None` where it had a hole or had ended.
-    fn reads_right(&self, recovery: &Recovery, id: FileId, number: usize, nth: Option<u64>, at: u64) -> bool {
+    fn reads_right(&self, recovery: &Recovery, id: FileId, number: usize, nth: Option<u64>, at: u64, shift: u64) -> bool {
         let life = &self.wanted[number];
         let mut bytes = vec![0; life.length_of(at, self.block_size)];
-        recovery.read_at(id, at * self.block_size, &mut bytes).expect("the image can be read");
+        recovery.read_at(id, (at - shift) * self.block_size, &mut bytes).expect("the image can be read");
         match nth {
             Some(nth) => (self.content)(number, nth, at, &bytes),
             None => !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0),

@@ -3,6 +3,7 @@
 
 use super::super::Verdict;
 use super::super::bytes::{array, le32, le64};
+use std::ops::Range;
 
 /// Bytes from the start of a row within which the column must stand: flags and a few short columns before it.
 const LOOK_AT: usize = 24;
@@ -40,8 +41,11 @@ impl Column {
             return None;
         }
         let rises = values.windows(2).filter(|pair| pair[0] < pair[1]).count();
-        let span = values.last()?.checked_sub(*values.first()?)?;
-        (rises * 10 >= (values.len() - 1) * 9 && span / values.len() as u64 <= MAX_STEP).then(|| (span / values.len() as u64).max(1))
+        // What is taken for the first rows may be none.
+        let span = median(&values[values.len().checked_sub(MEDIAN_OF)?..])?.checked_sub(median(&values[..MEDIAN_OF])?)?;
+        let rows = values.len() as u64;
+        // What rises from row to row but not on the whole begins again and again: the low byte of a number.
+        (rises * 10 >= (values.len() - 1) * 9 && span * 2 >= rows && span / rows <= MAX_STEP).then(|| (span / rows).max(1))
     }
 }
 
@@ -100,6 +104,11 @@ impl Counter {
     pub fn goes_on<'a>(&self, rows: impl Iterator<Item = &'a [u8]> + Clone) -> Option<bool> {
         self.reached()?;
         (rows.clone().take(3).count() == 3).then(|| self.fits(rows) != Verdict::POSSIBLE)
+    }
+
+    /// Bytes of a row at which the column stands, once one that counts is known.
+    pub fn column(&self) -> Option<Range<usize>> {
+        self.column.map(|(column, _)| column.at..column.at + column.wide)
     }
 
     /// The value of the column in a row, once a column that counts is known.
@@ -173,6 +182,7 @@ mod tests {
         assert_eq!(learnt((0..500).map(|id: u32| id.wrapping_mul(0x9e37_79b9))).reached(), None, "random numbers");
         assert_eq!(learnt((0..500).map(|id| id * 5_000_000)).reached(), None, "numbers that leap");
         assert_eq!(learnt(0..63).reached(), None, "too few rows");
+        assert_eq!(learnt((0..500).map(|id| id % 30)).reached(), None, "numbers that begin again");
         let mut short = Counter::default();
         (0..100).for_each(|_| short.row(&[1, 2]));
         assert_eq!(short.reached(), None);

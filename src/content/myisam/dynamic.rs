@@ -2,6 +2,7 @@
 
 use super::super::records::{Records, Step};
 use super::row_block::{ALIGN, MAX_HEADER, NoBlock, Role, RowBlock};
+use std::borrow::Cow;
 
 /// The row blocks of a dynamic table, for [`Walker`](super::super::Walker).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +35,11 @@ impl Records for RowBlocks {
 
     fn is_opaque(&self, head: &[u8]) -> bool {
         head.first() == Some(&0)
+    }
+
+    fn data<'a>(&self, bytes: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let row = RowBlock::parse(bytes).ok().filter(|row| row.role == Role::Whole)?;
+        bytes.get(usize::from(row.header)..).map(Cow::Borrowed)
     }
 }
 

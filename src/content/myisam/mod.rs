@@ -8,5 +8,8 @@ pub mod header;
 pub mod index;
 pub mod leaf;
 pub mod packed;
+pub mod period;
 pub mod row_block;
 pub mod rows;
+pub mod shape;
+pub mod unpack;

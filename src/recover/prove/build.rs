@@ -1,27 +1,25 @@
 //! Tables of which no pointer at all is left, from their rows alone: a block that begins one, and what follows it.
 //!
-//! Looking for them costs a pass over all free blocks, so a few blocks are looked at first: only where some hold rows is it made.
+//! Where rows stand the scan has noted.
 
 use super::super::chains;
 use super::super::{FileId, LostFile, Mapping, Progress, Recovery};
 use super::Piece;
 use super::count::Ruler;
-use super::gap::{Gap, Solver};
+use super::gap::Gap;
 use super::index::{self, Found, Index};
 use super::keys::Leaves;
+use super::solver::Solver;
 use super::state::Start;
 use super::subject::{self, Subject};
 use super::walk::{Node, walk};
 use crate::content::myisam::dynamic::RowBlocks;
-use crate::content::{self, Facts, Kind, Tiling};
+use crate::content::{Facts, Tiling};
 use crate::units::{Block, FileBlock};
 use roaring::RoaringTreemap;
 use std::cell::OnceCell;
 
-/// Blocks that are looked at first, and how many of them must hold rows.
-const PROBES: u64 = 512;
-const ENOUGH: usize = 4;
-/// Free blocks beyond which the pass is not made: 64 GiB with blocks of 4 KiB.
+/// Blocks with rows beyond which none is built: 64 GiB with blocks of 4 KiB.
 const MOST: u64 = 1 << 24;
 /// Blocks that a table must have to be built: smaller files have no indirect block to lose, and are too many.
 const FEWEST: u64 = 64;
@@ -35,12 +33,13 @@ const SHARED: f64 = 0.01;
 const ROWS: Tiling = Tiling::Dynamic(RowBlocks::ANY);
 
 impl Recovery {
-    /// Adds the tables that rows alone tell. Whether there were any.
-    pub(in super::super) fn build_tables(&mut self, spare: &mut RoaringTreemap, progress: &dyn Progress) -> bool {
-        if spare.len() < FEWEST || spare.len() > MOST || !self.hold_rows(spare) {
+    /// Adds the tables that the rows among `rows` alone tell. Whether there were any.
+    pub(in super::super) fn build_tables(&mut self, spare: &mut RoaringTreemap, rows: &RoaringTreemap, progress: &dyn Progress) -> bool {
+        let rows = rows & &*spare;
+        if !(FEWEST..=MOST).contains(&rows.len()) {
             return false;
         }
-        let index = Index::new(&self.fs, ROWS, spare, progress);
+        let index = Index::new(&self.fs, ROWS, &rows, progress);
         let mut left: Vec<Found> = index.found;
         let leaves = OnceCell::new();
         let mut built = vec![];
@@ -65,25 +64,16 @@ impl Recovery {
         any
     }
 
-    /// Whether some of the blocks hold rows.
-    fn hold_rows(&self, blocks: &RoaringTreemap) -> bool {
-        let size = self.block_size() as usize;
-        let step = (blocks.len() / PROBES).max(1);
-        let probes = (0..PROBES).map_while(|nth| blocks.select(nth * step));
-        let holds = |block: u64| index::read(&self.fs, block..block + 1).is_some_and(|bytes| !ROWS.stretches(&bytes, size).is_empty());
-        probes.filter(|block| holds(*block)).take(ENOUGH).count() == ENOUGH
-    }
-
     /// What a stretch tells of its table; `None` where no column counts.
     fn learn(&self, id: FileId, found: &Found) -> Option<Subject> {
         let bytes = index::read(&self.fs, found.first..found.first + u64::from(found.blocks))?;
-        let order = content::order_anywhere(Kind::MyisamDynamic, Facts::default())?;
+        let order = ROWS.order(Facts::default());
         Some(Subject::learnt(id, ROWS, &*order, &bytes, found.head as usize, self.block_size() as usize))
             .filter(|subject| subject.stride.is_some())
     }
 
     fn is_own(&self, subject: &Subject, found: &Found) -> bool {
-        let blocks = found.first..found.first + u64::from(found.blocks).min(super::gap::BLOCKS_ALIKE);
+        let blocks = found.first..found.first + u64::from(found.blocks).min(super::candidates::BLOCKS_ALIKE);
         let bytes = index::read(&self.fs, blocks).unwrap_or_default();
         subject.is_alike(&subject.order.ranks(&bytes, found.head as usize))
     }

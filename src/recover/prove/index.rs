@@ -14,6 +14,8 @@ const PIECE: u64 = 4 << 20;
 /// Blocks that are looked through however few are missing, and how many for each missing one.
 const FEWEST: u64 = 1 << 20;
 const FOR_EACH: u64 = 64;
+/// As so many blocks counts what may be missing behind the last one that is known.
+const BEHIND: u64 = 4096;
 /// Blocks on both sides of each end of a gap that are looked through where not all can be.
 const REACH: u64 = 1 << 15;
 /// Stretches that are kept: of what a larger disk holds, most are other files.
@@ -44,7 +46,9 @@ pub struct Index {
 
 /// The spare blocks to look through: all, or on disks on which that would take much longer than it can be worth, those near gaps.
 pub fn near<'a>(spare: &RoaringTreemap, gaps: impl Iterator<Item = &'a Gap> + Clone) -> RoaringTreemap {
-    let missing: u64 = gaps.clone().map(|gap| gap.length).fold(0, u64::saturating_add);
+    // What is behind a file's end may be nothing.
+    let length = |gap: &Gap| if gap.known_after.is_some() { gap.length } else { gap.length.min(BEHIND) };
+    let missing: u64 = gaps.clone().map(length).fold(0, u64::saturating_add);
     let most = missing.saturating_mul(FOR_EACH).max(FEWEST);
     if spare.len() <= most {
         return spare.clone();

@@ -12,13 +12,20 @@
 //! What fits in two places, or claims the same block twice, is left out.
 
 mod build;
+mod candidates;
 mod check;
 mod confirm;
 mod count;
 mod first;
 mod gap;
 mod index;
+mod join;
+mod joints;
 mod keys;
+mod next;
+mod numbered;
+mod part;
+mod solver;
 mod state;
 mod subject;
 mod walk;
@@ -66,6 +73,7 @@ impl Recovery {
                 confirmed.push((id, confirm::confirm(self, &subject)));
             }
         }
+        confirmed.extend(self.confirm_pages(left));
         confirmed.retain(|(_, ranges)| !ranges.is_empty());
         for (id, ranges) in &mut confirmed {
             if let Mapping::Indirect { placed, .. } = &mut self.files[id.0 as usize].mapping {
@@ -76,11 +84,11 @@ impl Recovery {
     }
 
     /// Fills gaps of files whose content tells the order of its blocks, from what is `spare`. Whether anything was placed; what was is
-    /// spare no more.
-    pub(super) fn prove(&mut self, spare: &mut RoaringTreemap, progress: &dyn Progress) -> bool {
+    /// spare no more. Rows that the scan knows stand among `rows`.
+    pub(super) fn prove(&mut self, spare: &mut RoaringTreemap, rows: &RoaringTreemap, progress: &dyn Progress) -> bool {
         let mut subjects = vec![];
         for id in self.ids().filter(|id| subject::may_be_rows(self, *id)) {
-            let gaps = if self.file(id).tally.of(Evidence::Unknown) > 0 { gap::of(self, id) } else { vec![] };
+            let gaps = gap::with_end(self, id);
             if !gaps.is_empty()
                 && let Some(subject) = Subject::of(self, id)
             {
@@ -90,17 +98,26 @@ impl Recovery {
         if subjects.is_empty() {
             return false;
         }
+        // Tables that look the same are looked for together.
+        for at in 1..subjects.len() {
+            let like = subjects[..at].iter().find(|(other, _)| other.tiling.is_like(&subjects[at].0.tiling));
+            if let Some(tiling) = like.map(|(other, _)| other.tiling.clone()) {
+                subjects[at].0.tiling = tiling;
+            }
+        }
         let mut indexes: Vec<Index> = vec![];
         let keys = OnceCell::new();
         let mut found: Vec<(FileId, Vec<Piece>)> = vec![];
         for (subject, gaps) in &subjects {
             let at = indexes.iter().position(|index| index.tiling == subject.tiling).unwrap_or_else(|| {
                 let gaps = || subjects.iter().filter(|(other, _)| other.tiling == subject.tiling).flat_map(|(_, gaps)| gaps);
-                indexes.push(Index::new(&self.fs, subject.tiling, &index::near(spare, gaps()), progress));
+                let near = index::near(spare, gaps());
+                let blocks = if subject.is_known_to_scan(self) { near & rows } else { near };
+                indexes.push(Index::new(&self.fs, subject.tiling.clone(), &blocks, progress));
                 indexes.len() - 1
             });
             let keys = || keys.get_or_init(|| self.keys(&subjects, spare));
-            found.push((subject.id, gap::solve(self, subject, gaps, &indexes[at], &keys, progress)));
+            found.push((subject.id, candidates::solve(self, subject, gaps, &indexes[at], &keys, progress)));
         }
         drop_rivals(&mut found);
         found.retain(|(_, pieces)| !pieces.is_empty());

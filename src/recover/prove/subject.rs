@@ -1,10 +1,11 @@
 //! A file that has gaps, and what its known blocks tell of all of them.
 
 use super::super::{FileId, Recovery, file};
-use crate::content::myisam::header::Header;
+use crate::content::myisam::header::{Header, RowFormat};
 use crate::content::{self, Facts, Kind, Order, Tiling};
 use crate::run::{Place, Run};
 use crate::units::FileBlock;
+use std::cmp::Reverse;
 
 /// Known blocks from which is learnt.
 const SAMPLE: u64 = 256;
@@ -44,13 +45,30 @@ impl Subject {
         let head = head(recovery, id);
         let index = index_of(recovery, id);
         let facts = Facts { head: &head, index: index.as_ref() };
-        let kind = match content::identify(&head) {
-            Some(kind) => kind,
-            None if !head.is_empty() => return None,
-            None => Kind::MyisamDynamic,
-        };
-        let tiling = Tiling::of(kind, facts)?;
-        let order = content::order_anywhere(kind, facts)?;
+        let is_fixed = index.as_ref().is_some_and(|index| index.format == RowFormat::Fixed);
+        let kind = content::identify(&head).filter(|_| !is_fixed);
+        let of = |tiling: Tiling| Subject::with(recovery, id, tiling, facts);
+        if let Some(tiling) = kind.or(head.is_empty().then_some(Kind::MyisamDynamic)).and_then(Tiling::of) {
+            let found = of(tiling);
+            if found.is_some() || !head.is_empty() {
+                return found;
+            }
+        }
+        if kind.is_some_and(|kind| kind != Kind::MyisamPacked) {
+            return None;
+        }
+        // Rows without heads: what they have in common tells them.
+        if kind.is_none() && index.as_ref().is_some_and(|index| index.format != RowFormat::Fixed) {
+            return None;
+        }
+        let length = index.as_ref().filter(|_| is_fixed).map(|index| u64::from(index.packed_length));
+        let learnt = learnt(recovery, id, kind, facts)?;
+        of(learnt).filter(|own| length.is_none_or(|length| own.tiling.length() == Some(length)))
+    }
+
+    /// The same where it is known how records are told apart.
+    fn with(recovery: &Recovery, id: FileId, tiling: Tiling, facts: Facts<'_>) -> Option<Subject> {
+        let order = tiling.order(facts);
         let block_size = recovery.block_size();
         let mut best: Option<(usize, Subject)> = None;
         for run in recovery.runs(id).take(RUNS).filter(is_named) {
@@ -66,12 +84,12 @@ impl Subject {
             };
             let bytes = &bytes[stretch.first * size..];
             let bytes = &bytes[..(stretch.blocks * size).min(bytes.len())];
-            best = Some((stretch.blocks, Subject::learnt(id, tiling, &*order, bytes, stretch.head, size)));
+            best = Some((stretch.blocks, Subject::learnt(id, tiling.clone(), &*order, bytes, stretch.head, size)));
             if stretch.blocks as u64 == SAMPLE {
                 break;
             }
         }
-        best.filter(|(blocks, _)| !head.is_empty() || *blocks >= FEWEST).map(|(_, subject)| subject)
+        best.filter(|(blocks, _)| !facts.head.is_empty() || *blocks >= FEWEST).map(|(_, subject)| subject)
     }
 }
 
@@ -86,6 +104,17 @@ impl Subject {
         let steps = ranks.windows(2).filter(|pair| pair[0].0.checked_add(1) == Some(pair[1].0)).count();
         let is_dense = (steps + 1) * 100 >= ranks.len() * 99;
         Subject { id, tiling, order, stride, is_dense }
+    }
+
+    /// A copy.
+    pub fn same(&self) -> Subject {
+        Subject { tiling: self.tiling.clone(), order: self.order.fork(), ..*self }
+    }
+
+    /// Whether a scan sees its records where they stand: those of a dynamic table, unless they are long.
+    pub fn is_known_to_scan(&self, recovery: &Recovery) -> bool {
+        let seen = |blocks: u64| sample(recovery, self.id, blocks).map(|bytes| content::holds_rows(&bytes));
+        matches!(self.tiling, Tiling::Dynamic(_)) && [16, 4, 1].into_iter().find_map(seen) == Some(true)
     }
 
     /// Whether the rank of a block is none that the file can have so many blocks behind one of rank `before`.
@@ -110,6 +139,20 @@ impl Subject {
         let rises = ranks.windows(2).filter(|pair| pair[0].0 < pair[1].0 && pair[1].0 - pair[0].0 <= NEXT).count();
         ranks.len() > ALIKE && rises * 10 >= (ranks.len() - 1) * 9
     }
+}
+
+/// Runs of a file in which rows of one length are looked for, and blocks of each.
+const TRIED: usize = 3;
+const LEARN: u64 = 64;
+
+/// How the rows of a file are told apart, from its longest runs.
+fn learnt(recovery: &Recovery, id: FileId, kind: Option<Kind>, facts: Facts<'_>) -> Option<Tiling> {
+    let mut runs: Vec<Run> = recovery.runs(id).take(RUNS).filter(is_named).collect();
+    runs.sort_by_key(|run| Reverse(run.length));
+    runs.iter().take(TRIED).find_map(|run| {
+        let bytes = read(recovery, id, run.file_block, run.length.min(LEARN))?;
+        Tiling::learnt(kind, facts, &bytes, run.file_block.0.checked_mul(recovery.block_size())?)
+    })
 }
 
 /// Whether it is known which blocks these are, and no other file has them.

@@ -105,7 +105,8 @@ fn follow(subject: &Subject, bytes: &[u8], head: usize, size: usize, most: usize
     let mut order = subject.order.resume_at(0, head);
     let mut known: Option<(usize, u64)> = None;
     for (at, block) in bytes.chunks(size).enumerate() {
-        let rank = subject.stride.and_then(|_| order.rank(block));
+        let begins = order.boundary().map(|at| usize::try_from(at).unwrap_or(usize::MAX));
+        let rank = subject.stride.and_then(|_| begins.map_or_else(|| order.rank(block), |at| order.rank_from(block, at)));
         let leaps = known.zip(rank).is_some_and(|((since, before), rank)| subject.leaps(before, rank, (at - since) as u64));
         if at == most || at > 0 && (leaps || order.fits(block) == Verdict::Contradicted) {
             return (at, order);
