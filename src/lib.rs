@@ -25,7 +25,7 @@
 //!   [`recover::LostFile`] with pointers. `chain` follows pointers through indirect blocks, merging their copies, and asks for
 //!   each block what became of it: `reuse` from bitmaps, copies and revokes, `claims` from the other lost files. `folders` and
 //!   `names` follow folder entries through time to paths. `rebuild` then goes over what chains tell: it extends known files,
-//!   finds owners for the rest (`owners`, `cut`), their direct blocks (`chains`), and fills gaps from what the allocators do (`fill`,
+//!   finds owners for the rest (`owners`, `cut`), their direct blocks (`chains`), and fills gaps from what the allocators do (`fill`, `tiling`,
 //!   `gaps`) unless content places them first, or speaks against that (`prove`); `hint` adds what the user knows. `stillness` says what free
 //!   blocks are worth where the journal does not reach back, `turnover` how fast they are used again where it does, `wear` how much of
 //!   what was lost before all that is known is seen to be used again. `read` turns it into bytes, `unclaimed` what

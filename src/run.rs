@@ -12,7 +12,7 @@ pub enum Evidence {
     Journal,
     /// The pointer stands in an indirect block (or inode) that is still on the disk.
     Chain,
-    /// No pointer is left, or it could not be proven that the block was not used again; the reason is named.
+    /// No pointer is left, or its place in the file is a guess, or it could not be proven that the block was not used again; the reason is named.
     Inferred,
     /// The file was sparse here.
     Hole,

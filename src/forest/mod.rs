@@ -35,6 +35,11 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// The level of its topmost indirect blocks.
+    fn level(&self) -> u8 {
+        self.tables.iter().map(|table| table.level).max().unwrap_or_default()
+    }
+
     /// The topmost indirect block that is left; of several, the one that comes first in the file.
     pub fn top<'a>(&self, survey: &'a Survey) -> Option<&'a Page> {
         let top = self.tables.iter().max_by_key(|table| (table.level, std::cmp::Reverse(table.first)))?;
@@ -45,6 +50,42 @@ impl Chain {
 /// Grows chains from the pages of a survey, less those in `except`. `spare` are free blocks with content that nothing claims.
 pub fn grow(fs: &Filesystem, survey: &Survey, except: &HashSet<usize>, spare: &RoaringTreemap) -> Vec<Chain> {
     join::chains(fs, survey, &Trees::grow(fs, survey, except), spare)
+}
+
+/// Whether DINDs and TINDs are lost, so that nothing tells where in its file a part belongs that they mapped.
+///
+/// The parts of a file whose DIND is lost are loose INDs, those of one whose TIND is lost loose DINDs. Where there is any such part (several
+/// in a row, or a full one behind which its file must have gone on), each of its kind can be a later part of the same file.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Torn {
+    dind: bool,
+    tind: bool,
+}
+
+impl Torn {
+    /// Looks at all chains that are believed.
+    pub fn among<'a>(fs: &Filesystem, survey: &Survey, chains: impl Iterator<Item = &'a Chain>) -> Torn {
+        let mut torn = Torn::default();
+        for chain in chains {
+            let level = chain.level();
+            let mut tops = chain.tables.iter().filter(|table| table.level == level);
+            let is_full = |table: &Table| survey.pages.get(table.page).is_some_and(|page| u64::from(page.end) == fs.pointers_per_block());
+            let goes_on = tops.next_back().is_some_and(|last| is_full(last) || tops.next().is_some());
+            torn.dind |= goes_on && level == 1;
+            torn.tind |= goes_on && level == 2;
+        }
+        torn
+    }
+
+    /// Whether nothing tells where in its file a chain belongs. It is put where it would stand if the file began with it.
+    pub fn is_adrift(&self, chain: &Chain) -> bool {
+        match chain.level() {
+            1 => self.dind,
+            // With an IND before its DIND, the file begins there.
+            2 => self.tind && chain.tables.first().is_some_and(|table| table.level == 2),
+            _ => false,
+        }
+    }
 }
 
 /// Free blocks with content that no page names and no file claims.

@@ -124,7 +124,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         if let Some(copy) = self.reuse.copies_of_owner(self.fs, pointer.block, span.born, self.owned_until()).first()
             && self.fs.journal().covers_since(copy.moment)
         {
-            let evidence = if self.file.is_adrift() { Evidence::Inferred } else { pointer.evidence };
+            let evidence = if self.is_adrift(self.since) { Evidence::Inferred } else { pointer.evidence };
             return run(evidence, Place::Log { index: copy.index, escaped: copy.escaped }, "the data itself is in the journal");
         }
         let basis = self.placed().and_then(|placed| placed.basis(at)).filter(|_| pointer.evidence == Evidence::Inferred);
@@ -155,8 +155,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             (Fate::Stands | Fate::Likely, _) if pointer.evidence == Evidence::Inferred => {
                 run(Evidence::Inferred, Place::Home, Basis::Allocation.reason())
             }
-            // With all direct blocks before it, and nothing used since, an IND is the file's first.
-            (Fate::Stands | Fate::Likely, since) if self.file.is_adrift() && !(*since == Since::Quiet && self.begins()) => run(
+            (Fate::Stands | Fate::Likely, since) if self.is_adrift(since) => run(
                 Evidence::Inferred,
                 Place::Home,
                 "nothing is known to have used the block since; but nothing tells where in the file its indirect block stood",
@@ -170,6 +169,12 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             (Fate::Overwritten(reason), _) => run(Evidence::Overwritten, Place::Home, reason),
             (Fate::Absurd, _) => Run::absent(at, 1, Evidence::Unknown, "the pointer is damaged"),
         }
+    }
+
+    /// Whether nothing tells where in the file its indirect blocks stood. With all direct blocks before it, and nothing used since, an IND is
+    /// the file's first, unless there are others that are none.
+    fn is_adrift(&self, since: &Since) -> bool {
+        self.placed().is_some_and(|placed| placed.torn) || self.file.is_adrift() && !(*since == Since::Quiet && self.begins())
     }
 
     /// Whether all direct blocks are known.

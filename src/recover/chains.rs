@@ -52,6 +52,11 @@ impl Draft<'_> {
         self.chain.tables.iter().map(|table| self.page(table))
     }
 
+    /// Its indirect blocks.
+    pub fn tables(&self) -> impl Iterator<Item = Block> {
+        self.pages().map(|page| page.block)
+    }
+
     /// All blocks of the chain: indirect blocks, and what their pointers name.
     pub fn blocks(&self) -> RoaringTreemap {
         let mut blocks = RoaringTreemap::new();

@@ -1,16 +1,20 @@
 //! Fills gaps in a file's map for which no pointer is left, from what the allocators do. Only *spare* blocks come into question: free,
 //! with content, and claimed by no file that is lost.
 //!
-//! * Where exactly as many spare blocks lie between the block before a gap and the block after it as the gap has, they are it, in order:
-//!   both drivers go on upwards, and what lies between and is not the file's is in use or claimed by others.
+//! * Where exactly as many spare blocks lie between the block before a gap and the block after it as the gap has, they are it, and in order
+//!   if the allocator went upwards: always with the old driver; with the ext4 driver if at most one run lies apart from the ends, or the ends
+//!   are congruent.
 //! * The ext4 driver allocates in chunks that stand on the disk as they stand in the file: block number and file block are congruent
 //!   modulo 4 or 8 MiB (`ext4_mb_normalize_request`, fs/ext4/mballoc.c: chunks begin at multiples of their size, up to 8 MiB). Where the
-//!   blocks before and after a gap are so, the runs of spare blocks between them tile the gap, but for what was overwritten.
+//!   blocks before and after a gap are so, the runs of spare blocks between them tile the gap, but for what was overwritten ([`super::tiling`]).
+//! * At the beginning of a file these chunks double, so that their length tells their place.
 //! * Where the whole filesystem has exactly as many spare blocks as the gap, they are it, in the order in which the allocators search:
 //!   upwards from the block before, and from the beginning again.
 //! * Else what goes on directly from the block before, and leads directly to the block after; and one run of spare blocks that is
 //!   exactly as long as what then is left.
 
+use super::tiling::{are_congruent, tiled};
+use crate::format::indirect;
 use crate::units::{Block, FileBlock};
 use roaring::RoaringTreemap;
 use std::collections::BTreeMap;
@@ -39,17 +43,12 @@ pub struct Piece {
     pub length: u64,
 }
 
-/// Bytes to which the ext4 driver aligns its chunks: the first for files beyond 8 MiB, the second from 4 MiB on.
-const CHUNKS: [u64; 2] = [8 << 20, 4 << 20];
-
-/// Blocks more or less that do not tell one way to place runs from another.
-const SLACK: u64 = 32;
-
-/// Blocks of the smallest chunks that it takes for a file of more than 64 KiB.
+/// Blocks of the smallest chunks that the ext4 driver takes for a file of which it thinks that it will grow (`s_mb_stream_request`): those
+/// before stand with other small files.
 const SMALLEST: u64 = 16;
 
-/// Runs between the ends of a gap that are tried; more take too long, since each is held against each.
-const MOST_RUNS: usize = 512;
+/// What is placed by the length of runs reaches down to this file block at least, so that several lengths agree.
+const FEWEST: u64 = 64;
 
 /// A run that goes on from one end of a gap whose other end is not known has to be so long: short ones may be the next file's.
 const ALONE: u64 = 64;
@@ -57,25 +56,77 @@ const ALONE: u64 = 64;
 /// How far from the ends of a gap a run of spare blocks is looked for that fits exactly, in blocks.
 const REACH: u64 = 1 << 17;
 
-/// The pieces that a gap can be filled with, in the order of the file, apart from each other.
-pub fn fill(gap: &Gap, spare: &RoaringTreemap, block_size: u64) -> Vec<Piece> {
+/// The pieces that a gap can be filled with, in the order of the file, apart from each other. `inline` says that the file's indirect blocks
+/// stand among its data, as the old driver lays them out.
+pub fn fill(gap: &Gap, spare: &RoaringTreemap, block_size: u64, inline: bool) -> Vec<Piece> {
     if spare.len() == gap.length
         && let Some(pieces) = in_search_order(gap, spare)
     {
         return pieces;
     }
+    let pieces = if inline { beginning(gap, spare) } else { by_length(gap, spare) };
+    if !pieces.is_empty() {
+        return pieces;
+    }
     if let (Some(before), Some(after)) = (gap.before, gap.after)
         && before < after
     {
-        if spare.range_cardinality(before.get()..after.get()) == gap.length {
-            return in_order(gap.first, runs(spare, before.get() + 1, after.get()));
+        let between = runs(spare, before.get() + 1, after.get());
+        if between.iter().map(|(_, length)| length).sum::<u64>() == gap.length && (inline || is_in_order(gap, before, after, &between)) {
+            return in_order(gap.first, between);
         }
-        let pieces = tiled(gap, before, after, &runs(spare, before.get() + 1, after.get()), block_size);
+        let pieces = tiled(gap, before, after, &between, block_size);
         if !pieces.is_empty() {
             return pieces;
         }
     }
     adjacent(gap, spare)
+}
+
+/// Whether runs that are a gap are it in the order of the disk. In fragmented space the ext4 driver takes those that fit best first
+/// (`ext4_mb_measure_extent`): of 93 gaps of INDs in several runs apart whose ends were not congruent, 56 were in order, of 55 whose ends were, all.
+fn is_in_order(gap: &Gap, before: Block, after: Block, runs: &[(u64, u64)]) -> bool {
+    let apart = runs.iter().filter(|(start, length)| *start != before.get() + 1 && start + length != after.get()).count();
+    apart <= 1 || gap.first.0 > 0 && are_congruent((before, gap.first.0 - 1), (after, gap.first.0 + gap.length))
+}
+
+/// Pieces for the beginning of a file by the length of spare runs. A file that the ext4 driver lays out as it grows gets a chunk of as many
+/// blocks as it has, again and again (`ext4_mb_normalize_request`): its file blocks 16 to 31 stand together, then 32 to 63, and so on. So
+/// a run of 2^n - 2^m blocks begins at file block 2^m. What is placed so has to lead to the end of the gap without a break, and each
+/// length must be there once only. Measured: 384 beginnings, all of them right.
+fn by_length(gap: &Gap, spare: &RoaringTreemap) -> Vec<Piece> {
+    let (Some(after), end) = (gap.after.filter(|_| gap.first.0 <= SMALLEST), gap.first.0 + gap.length) else { return vec![] };
+    let (low, high) = (gap.before.unwrap_or(after).min(after).get(), gap.before.unwrap_or(after).max(after).get());
+    let mut by_end: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+    for (start, length) in runs(spare, low.saturating_sub(REACH).max(1), high.saturating_add(REACH)) {
+        let place = 1u64 << length.trailing_zeros();
+        let is_span = place >= SMALLEST && (length + place).is_power_of_two();
+        let at = if start + length == after.get() { Some(end) } else { is_span.then_some(length + place) };
+        by_end.entry(at.unwrap_or_default()).or_default().push((start, length));
+    }
+    let (mut at, mut pieces) = (end, vec![]);
+    while let Some([(start, length)]) = by_end.get(&at).map(Vec::as_slice)
+        && let Some(place) = at.checked_sub(*length).filter(|place| *place >= SMALLEST.max(gap.first.0))
+    {
+        pieces.extend(Block::new(*start).map(|block| Piece { first: FileBlock(place), block, length: *length }));
+        at = place;
+    }
+    pieces.reverse();
+    if at <= FEWEST && pieces.len() > 1 { pieces } else { vec![] }
+}
+
+/// Pieces for the beginning of a file whose indirect blocks stand among its data and whose first IND is lost: its block lies between the direct
+/// blocks and the rest.
+fn beginning(gap: &Gap, spare: &RoaringTreemap) -> Vec<Piece> {
+    let mapped = gap.length.checked_sub(indirect::DIRECT).filter(|mapped| gap.first.0 == 0 && gap.before.is_none() && *mapped > 0);
+    let (Some(mapped), Some(after)) = (mapped, gap.after) else { return vec![] };
+    let below = |end: u64, most: u64| (1..=most.min(end.saturating_sub(1))).take_while(|n| spare.contains(end - n)).count() as u64;
+    let piece = |end: u64, at: u64, length: u64| Some(Piece { first: FileBlock(at - length), block: Block::new(end - length)?, length });
+    if below(after.get(), mapped) < mapped {
+        return vec![];
+    }
+    let direct = after.get().checked_sub(mapped + 1).and_then(|end| piece(end, indirect::DIRECT, below(end, indirect::DIRECT)));
+    direct.into_iter().chain(piece(after.get(), gap.length, mapped)).filter(|piece| piece.length > 0).collect()
 }
 
 /// Runs of spare blocks from `start` up to, not including, `end`: first block and length.
@@ -93,7 +144,7 @@ fn runs(spare: &RoaringTreemap, start: u64, end: u64) -> Vec<(u64, u64)> {
 }
 
 /// All spare blocks, upwards from the block before, or so that they end at the block after. `None` where more than one run lies apart
-/// from both ends, so that their order is a guess, unless all stand as the ext4 driver's smallest chunks do.
+/// from both ends, so that their order is a guess, unless all stand on the disk as in the file, but for whole chunks.
 fn in_search_order(gap: &Gap, spare: &RoaringTreemap) -> Option<Vec<Piece>> {
     let from = gap.before.or(gap.after)?;
     let goes_on = |(start, _): &(u64, u64)| gap.before.is_some_and(|before| before.get() + 1 == *start);
@@ -103,7 +154,8 @@ fn in_search_order(gap: &Gap, spare: &RoaringTreemap) -> Option<Vec<Piece>> {
     let certain = apart.len() <= 1;
     let (below, above): (Vec<_>, Vec<_>) = apart.into_iter().partition(|(start, _)| *start < from.get());
     let pieces = in_order(gap.first, [first, above, below, last].concat());
-    let chunked = |piece: &Piece| piece.first.0 < SMALLEST || piece.block.get() % SMALLEST == piece.first.0 % SMALLEST;
+    let known = gap.before.map_or((from, gap.first.0 + gap.length), |before| (before, gap.first.0.saturating_sub(1)));
+    let chunked = |piece: &Piece| are_congruent((piece.block, piece.first.0), known);
     (certain || pieces.iter().all(chunked)).then_some(pieces)
 }
 
@@ -122,119 +174,6 @@ fn in_order(first: FileBlock, runs: Vec<(u64, u64)>) -> Vec<Piece> {
         Some(piece)
     };
     runs.into_iter().filter_map(piece).collect()
-}
-
-/// Where runs can stand in a gap: each congruent to the ends, in the order of the disk, and apart from each other by no more than the
-/// blocks between them that are in use now, which can have been the file's.
-struct Tiling {
-    modulus: u64,
-    offset: u64,
-    end: u64,
-    /// First block and length; the first and the last are the ends of the gap, without blocks.
-    nodes: Vec<(u64, u64)>,
-    /// Blocks of the nodes before each.
-    spare_before: Vec<u64>,
-    /// For each node the places that it can have, with the most blocks that can be placed up to and with it there.
-    upto: Vec<BTreeMap<u64, u64>>,
-    /// The same from it on.
-    from: Vec<BTreeMap<u64, u64>>,
-}
-
-impl Tiling {
-    fn new(gap: &Gap, before: Block, after: Block, runs: &[(u64, u64)], modulus: u64) -> Tiling {
-        let end = gap.first.0 + gap.length;
-        let mut nodes = vec![(before.get() + 1, 0)];
-        nodes.extend(runs);
-        nodes.push((after.get(), 0));
-        let mut spare_before: Vec<u64> = vec![0];
-        nodes.iter().for_each(|(_, length)| spare_before.push(spare_before[spare_before.len() - 1] + length));
-        let none = vec![BTreeMap::new(); nodes.len()];
-        let offset = offset(after, end, modulus);
-        let mut tiling = Tiling { modulus, offset, end, nodes, spare_before, upto: none.clone(), from: none };
-        tiling.upto[0].insert(gap.first.0, 0);
-        for at in 1..tiling.nodes.len() {
-            for before in 0..at {
-                for (place, placed) in tiling.upto[before].clone() {
-                    for next in tiling.next(before, place, at) {
-                        let placed = placed + tiling.nodes[at].1;
-                        let known = tiling.upto[at].entry(next).or_default();
-                        *known = placed.max(*known);
-                    }
-                }
-            }
-        }
-        let last = tiling.nodes.len() - 1;
-        if tiling.upto[last].contains_key(&end) {
-            tiling.from[last].insert(end, 0);
-        }
-        for at in (0..last).rev() {
-            for place in tiling.upto[at].keys().copied().collect::<Vec<_>>() {
-                let ways = (at + 1..=last).flat_map(|next| tiling.next(at, place, next).map(move |place| (next, place)));
-                let most = ways.filter_map(|(next, place)| tiling.from[next].get(&place)).max();
-                if let Some(placed) = most.map(|placed| placed + tiling.nodes[at].1) {
-                    tiling.from[at].insert(place, placed);
-                }
-            }
-        }
-        tiling
-    }
-
-    /// The places that node `at` can have if the nodes between it and `before`, which stands at `place`, are not the file's.
-    fn next(&self, before: usize, place: u64, at: usize) -> impl Iterator<Item = u64> + use<> {
-        let ((start, length), (from_start, from_length)) = (self.nodes[at], self.nodes[before]);
-        let in_use = (start - from_start - from_length).saturating_sub(self.spare_before[at] - self.spare_before[before + 1]);
-        let (least, most) = (place + from_length, (place + from_length + in_use).min(self.end.saturating_sub(length)));
-        let residue = (start % self.modulus + self.modulus - self.offset) % self.modulus;
-        let next = least + (residue + self.modulus - least % self.modulus) % self.modulus;
-        (next..=most).step_by(self.modulus as usize)
-    }
-
-    /// What is placed for certain: in every way that places nearly as many blocks as the best one, a run stands there and nowhere else. A
-    /// run so short that it hardly counts has to touch another one in the file, or an end.
-    fn certain(&self) -> Vec<Piece> {
-        let Some(best) = self.from[0].values().max().copied() else { return vec![] };
-        let total = |at: usize, place: u64| Some(self.upto[at].get(&place)? + self.from[at].get(&place)? - self.nodes[at].1);
-        let last = self.nodes.len() - 1;
-        let mut likely: Vec<(usize, u64)> = vec![];
-        for at in 1..last {
-            let mut near = self.upto[at].keys().filter(|place| total(at, **place).is_some_and(|total| total + SLACK >= best));
-            if let (Some(place), None) = (near.next(), near.next())
-                && total(at, *place) == Some(best)
-            {
-                likely.push((at, *place));
-            }
-        }
-        let first = self.upto[0].keys().next().copied().unwrap_or_default();
-        let begins = |place: u64| place == self.end || likely.iter().any(|(_, known)| *known == place);
-        let ends = |place: u64| place == first || likely.iter().any(|(at, known)| known + self.nodes[*at].1 == place);
-        let certain = |(at, place): &&(usize, u64)| {
-            let length = self.nodes[*at].1;
-            length > SLACK || begins(place + length) || ends(*place)
-        };
-        let piece = |(at, place): &(usize, u64)| {
-            Some(Piece { first: FileBlock(*place), block: Block::new(self.nodes[*at].0)?, length: self.nodes[*at].1 })
-        };
-        let mut pieces: Vec<Piece> = likely.iter().filter(certain).filter_map(piece).collect();
-        // What is the only place of each run can still be the same place for two.
-        pieces.sort_by_key(|piece| piece.first);
-        let apart = |pair: &[Piece]| pair[0].first.plus(pair[0].length) <= pair[1].first && pair[0].block < pair[1].block;
-        if pieces.windows(2).all(apart) { pieces } else { vec![] }
-    }
-}
-
-/// By how much a block and its file block differ, modulo `modulus`.
-const fn offset(block: Block, at: u64, modulus: u64) -> u64 {
-    (block.get() % modulus + modulus - at % modulus) % modulus
-}
-
-/// Places the runs between two ends that are congruent, modulo the largest chunk for which they are.
-fn tiled(gap: &Gap, before: Block, after: Block, runs: &[(u64, u64)], block_size: u64) -> Vec<Piece> {
-    let end = gap.first.0 + gap.length;
-    let congruent = |modulus: &u64| gap.first.0 > 0 && offset(before, gap.first.0 - 1, *modulus) == offset(after, end, *modulus);
-    let moduli = CHUNKS.map(|bytes| bytes / block_size);
-    let tiling = |modulus: u64| Tiling::new(gap, before, after, runs, modulus).certain();
-    let mut ways = moduli.into_iter().filter(congruent).filter(|_| runs.len() <= MOST_RUNS).map(tiling);
-    ways.find(|pieces| !pieces.is_empty()).unwrap_or_default()
 }
 
 /// What goes on from the block before and leads to the block after, and one run that fits exactly between.
@@ -293,7 +232,7 @@ mod tests {
             blocks.insert_range(range.clone());
         }
         let gap = Gap { first: FileBlock(gap.0), length: gap.1, before: Block::new(gap.2), after: Block::new(gap.3) };
-        fill(&gap, &blocks, 4096).iter().map(|piece| (piece.first.0, piece.block.get(), piece.length)).collect()
+        fill(&gap, &blocks, 4096, false).iter().map(|piece| (piece.first.0, piece.block.get(), piece.length)).collect()
     }
 
     #[test]
@@ -302,9 +241,41 @@ mod tests {
     }
 
     #[test]
+    fn several_runs_apart_are_in_order_between_congruent_ends_only() {
+        let three = [101..104, 108..110, 115..118, 128..130];
+        assert_eq!(filled((12, 10, 100, 130), &three), [(12, 101, 3), (20, 128, 2)]);
+        let three = [101..104, 108..110, 115..118, 632..634];
+        assert_eq!(filled((22, 10, 100, 622), &three[..3]), [(22, 101, 3)]);
+        assert_eq!(
+            filled((22, 10, 100, 623), &[101..104, 108..110, 115..118, 621..623]),
+            [(22, 101, 3), (25, 108, 2), (27, 115, 3), (30, 621, 2)]
+        );
+    }
+
+    #[test]
+    fn chunks_at_the_beginning_are_told_by_their_length() {
+        let chunks = [700..748, 500..628, 300..364, 900..1156, 2000..2524];
+        let found = [(16, 700, 48), (64, 300, 64), (128, 500, 128), (256, 900, 256), (512, 2000, 524)];
+        assert_eq!(filled((0, 1036, 0, 2524), &chunks), found);
+        // Two of one length: from there down nothing is certain.
+        let doubled = [700..748, 500..628, 300..364, 900..1156, 2000..2524, 3000..3128];
+        assert_eq!(filled((0, 1036, 0, 2524), &doubled), [(512, 2000, 524)]);
+    }
+
+    #[test]
+    fn a_lost_ind_stands_between_the_direct_blocks_and_the_rest() {
+        let mut blocks = RoaringTreemap::new();
+        // With something else in the IND's block, and another file's blocks below.
+        blocks.insert_range(900..2000);
+        let gap = Gap { first: FileBlock(0), length: 1036, before: None, after: Block::new(2000) };
+        let found: Vec<_> = fill(&gap, &blocks, 4096, true).iter().map(|piece| (piece.first.0, piece.block.get(), piece.length)).collect();
+        assert_eq!(found, [(0, 963, 12), (12, 976, 1024)]);
+    }
+
+    #[test]
     fn all_that_is_left_is_the_gap() {
         assert_eq!(filled((12, 10, 100, 27), &[101..105, 25..27, 7..11]), [(12, 101, 4), (16, 7, 4), (20, 25, 2)]);
-        assert_eq!(filled((0, 10, 0, 27), &[110..114, 25..27, 7..11]), [(0, 110, 4), (4, 7, 4), (8, 25, 2)]);
+        assert_eq!(filled((0, 10, 0, 27), &[110..114, 25..27, 7..11]), []);
         assert_eq!(filled((100, 10, 95, 30), &[110..114, 25..27, 7..11]), []);
     }
 

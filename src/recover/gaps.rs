@@ -11,22 +11,47 @@ use crate::units::{Block, FileBlock};
 use roaring::RoaringTreemap;
 use std::collections::HashMap;
 
-/// Notes which files end with an IND that is named but lost.
+/// What filling gaps needs to know of files' indirect blocks.
 #[derive(Default)]
 pub struct Ends {
-    /// Files by their index: the first file block of that IND.
-    pub ends: HashMap<usize, FileBlock>,
+    /// Files that end with an IND that is named but lost, by their index: the first file block of that IND.
+    ends: HashMap<usize, FileBlock>,
+    /// All indirect blocks.
+    indirect: RoaringTreemap,
+    /// For each file, how many of its INDs stand directly before what they map, and how many do not.
+    inds: HashMap<usize, (u32, u32)>,
 }
 
 impl Ends {
     /// Looks at an indirect block; a file's are given in the order of the file.
     pub fn see(&mut self, seen: &Seen) {
+        self.indirect.insert(seen.block.get());
         if seen.level == 1 {
+            if let Some(first) = seen.table.entries.first().copied().flatten() {
+                let (inline, apart) = self.inds.entry(seen.file).or_default();
+                *if first.block == seen.block.plus(1) { inline } else { apart } += 1;
+            }
             match seen.table.entries.iter().all(Option::is_none) {
                 true => _ = self.ends.entry(seen.file).or_insert(seen.first),
                 false => _ = self.ends.remove(&seen.file),
             }
         }
+    }
+
+    /// Whether a file's indirect blocks stand among its data, as the old driver lays them out (`ext3_alloc_branch`, fs/ext3/inode.c).
+    fn is_inline(&self, id: FileId) -> bool {
+        self.inds.get(&(id.0 as usize)).is_some_and(|(inline, apart)| inline > apart)
+    }
+
+    /// The gap of a file whose indirect blocks stand among its data: less those that stand at its ends.
+    fn less_indirect(&self, mut gap: Gap) -> Gap {
+        // At most one of each level.
+        for _ in 0..3 {
+            gap.before = gap.before.map(|before| if self.indirect.contains(before.get() + 1) { before.plus(1) } else { before });
+            let below = gap.after.and_then(|after| Block::new(after.get() - 1)).filter(|below| self.indirect.contains(below.get()));
+            gap.after = below.or(gap.after);
+        }
+        gap
     }
 }
 
@@ -62,7 +87,7 @@ fn within_chunks(gap: &Gap, pieces: &mut Vec<Piece>) {
 impl Recovery {
     /// Fills the gaps of all files, newest first, from what is `spare`; with `content` nothing that a file's content contradicts. Whether
     /// there was anything to be filled.
-    pub(super) fn fill_gaps(&mut self, spare: &mut RoaringTreemap, ends: &HashMap<usize, FileBlock>, content: bool) -> bool {
+    pub(super) fn fill_gaps(&mut self, spare: &mut RoaringTreemap, ends: &Ends, content: bool) -> bool {
         let mut found: Vec<(FileId, Vec<Piece>)> = vec![];
         let agreed = |id: FileId, pieces| if content { self.not_contradicted(id, pieces) } else { pieces };
         let mut take = |spare: &mut RoaringTreemap, id: FileId, pieces: Vec<Piece>| {
@@ -72,8 +97,10 @@ impl Recovery {
             found.push((id, pieces));
         };
         for id in self.ids().filter(|id| self.file(*id).tally.of(Evidence::Unknown) > 0) {
+            let inline = ends.is_inline(id);
             for gap in self.gaps(id) {
-                let mut pieces = fill::fill(&gap, spare, self.block_size());
+                let gap = if inline { ends.less_indirect(gap) } else { gap };
+                let mut pieces = fill::fill(&gap, spare, self.block_size(), inline);
                 if self.file(id).span.dated && !self.filesystem().journal().is_of_old_driver() {
                     within_chunks(&gap, &mut pieces);
                 }
@@ -82,7 +109,7 @@ impl Recovery {
             }
         }
         for id in self.ids() {
-            if let Some(gap) = ends.get(&(id.0 as usize)).and_then(|first| self.end_gap(id, *first)) {
+            if let Some(gap) = ends.ends.get(&(id.0 as usize)).and_then(|first| self.end_gap(id, *first)) {
                 let pieces = agreed(id, fill::fill_end(&gap, spare));
                 take(spare, id, pieces);
             }

@@ -25,6 +25,7 @@ mod reuse;
 mod stillness;
 mod table;
 mod takers;
+mod tiling;
 mod turnover;
 mod unclaimed;
 mod wear;

@@ -88,7 +88,7 @@ impl Past {
         progress.step("joining chains", 0, 0);
         drop(inodes);
         let doubted = settled.doubted;
-        Rebuild { survey, known, stillness, hints: &hints, content, progress, ends: ends.ends, doubted }.run(&mut recovery);
+        Rebuild { survey, known, stillness, hints: &hints, content, progress, ends, doubted }.run(&mut recovery);
         recovery.finish();
         recovery
     }

@@ -73,6 +73,8 @@ pub struct Placed {
     refused: BTreeSet<(u8, FileBlock)>,
     /// Zeros between pointers are holes.
     pub sparse: bool,
+    /// The indirect blocks may be a later part of the file, as others that were found are: where they begin is a guess.
+    pub torn: bool,
 }
 
 impl Placed {

@@ -10,11 +10,11 @@ use super::names::live_path;
 use super::owners::{self, Claimant, Match, Start};
 use super::stillness::Stillness;
 use super::{LostFile, Mapping, PlacedTable, Progress, Recovery, sort};
-use crate::forest::{self, Chain, Table};
+use crate::forest::{self, Chain, Table, Torn};
 use crate::format::indirect;
 use crate::fs::lock;
 use crate::scan::Survey;
-use crate::units::{Block, FileBlock, Ino};
+use crate::units::{Block, FileBlock, Ino, Moment};
 use roaring::RoaringTreemap;
 use std::collections::{HashMap, HashSet};
 
@@ -82,8 +82,8 @@ pub struct Rebuild<'a> {
     pub content: bool,
     /// Told how far it is.
     pub progress: &'a dyn Progress,
-    /// For files by their index: the first file block of a last IND that is named but lost.
-    pub ends: HashMap<usize, FileBlock>,
+    /// What was seen of files' indirect blocks.
+    pub ends: Ends,
     /// Blocks that the known files claim, but do not show for doubt.
     pub doubted: RoaringTreemap,
 }
@@ -159,7 +159,7 @@ impl Rebuild<'_> {
             (ends, settled) = self.settle_once(recovery);
         }
         (recovery.verdicts, recovery.claimed) = (settled.verdicts, settled.claimed);
-        self.ends = ends.ends;
+        self.ends = ends;
         *lock(&recovery.pieces) = settled.pieces;
         settled.doubted
     }
@@ -279,13 +279,18 @@ impl Rebuild<'_> {
             false => owners::find(fs, &starts, &recovery.files, &self.stillness, &|inodes| live_path(fs, inodes)),
         };
         let path = |ino: Ino| paths.get(&ino).cloned();
-        let mut owned = HashSet::new();
-        for (((draft, credence), direct), found) in drafts.iter().zip(&direct).zip(matches) {
-            if *credence == Credence::WithOwner && !found.has_losers {
-                files.extend(dubious(draft));
-                continue;
-            }
+        let found = drafts.iter().zip(&direct).zip(matches);
+        let (believed, doubted): (Vec<_>, Vec<_>) =
+            found.partition(|(((_, credence), _), found)| *credence != Credence::WithOwner || found.has_losers);
+        files.extend(doubted.iter().filter_map(|(((draft, _), _), _)| dubious(draft)));
+        let torn = Torn::among(fs, self.survey, believed.iter().map(|(((draft, _), _), _)| draft.chain));
+        let later = later(believed.iter().map(|(((draft, _), _), _)| draft), &contested);
+        let (mut owned, first) = (HashSet::new(), files.len());
+        for (((draft, _), direct), found) in believed {
             let mut file = draft.file(direct.as_deref().unwrap_or_default());
+            if let Mapping::Indirect { placed: Some(placed), .. } = &mut file.mapping {
+                placed.torn = torn.is_adrift(draft.chain);
+            }
             if let Some(owner) = found.owner {
                 owner.own(&mut file, &recovery.files, &path);
                 if let Claimant::Dead(at) = owner {
@@ -296,6 +301,13 @@ impl Rebuild<'_> {
             }
             files.push(file);
         }
+        for (at, than) in later {
+            let freed = files[first + than].span.freed;
+            let span = &mut files[first + at].span;
+            if span.freed <= freed {
+                span.freed = Moment(freed.0.saturating_sub(1));
+            }
+        }
         let mut at = 0;
         recovery.files.retain(|_| {
             at += 1;
@@ -304,4 +316,23 @@ impl Rebuild<'_> {
         recovery.files.append(&mut files);
         true
     }
+}
+
+/// Which chain must have been lost before which other, by their numbers: what one names as data stands as an indirect block of the other, so
+/// that one had the block last. `contested` are blocks that several name.
+fn later<'a, 'b: 'a>(drafts: impl Iterator<Item = &'a Draft<'b>> + Clone, contested: &RoaringTreemap) -> Vec<(usize, usize)> {
+    if contested.is_empty() {
+        return vec![];
+    }
+    // An indirect block that nothing above or below it confirms may be data itself.
+    let confirmed = drafts.clone().enumerate().filter(|(_, draft)| draft.chain.tables.iter().any(|table| table.level > 1));
+    let tables: HashMap<Block, usize> = confirmed.flat_map(|(at, draft)| draft.tables().map(move |block| (block, at))).collect();
+    let named = drafts.enumerate().flat_map(|(at, draft)| (draft.blocks() & contested).into_iter().map(move |block| (at, block)));
+    let others = named.filter_map(|(at, block)| Some((at, *tables.get(&Block::new(block)?)?)));
+    let mut later: Vec<(usize, usize)> = others.filter(|(at, than)| at != than).collect();
+    later.sort_unstable();
+    later.dedup();
+    // Where each names the other's, neither says anything.
+    let mutual: Vec<bool> = later.iter().map(|(at, than)| later.binary_search(&(*than, *at)).is_ok()).collect();
+    later.into_iter().zip(mutual).filter(|(_, mutual)| !mutual).map(|(pair, _)| pair).collect()
 }
