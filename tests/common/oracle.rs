@@ -1,6 +1,6 @@
 //! Where the truth is known: which facts of it still stand anywhere on an image, looked for by brute force. What does not, nobody can tell.
 
-use super::truth::Life;
+use super::truth::{Life, decode};
 use std::collections::{HashMap, HashSet};
 use undelfs::format::inode::Inode;
 use undelfs::recover::Recovery;
@@ -49,6 +49,20 @@ impl<'a> Oracle<'a> {
     /// Whether a copy of a life's inode stands anywhere that has its size.
     pub fn knows_size(&self, life: &Life) -> bool {
         self.copies(life).iter().any(|inode| inode.size == life.size)
+    }
+
+    /// Whether an entry of a folder stands anywhere, be it in a block that is none any more, that gives a life's inode its name.
+    pub fn knows_name(&self, life: &Life) -> bool {
+        let path = decode(life.path_now.as_ref().unwrap_or(&life.path));
+        let name = path.rsplit(|byte| *byte == b'/').next().expect("a name");
+        let mut block = vec![0; self.recovery.block_size() as usize];
+        let entry =
+            |at: usize, bytes: &[u8]| bytes[at..].starts_with(&life.inode.to_le_bytes()) && usize::from(bytes[at + 6]) == name.len();
+        (0..self.recovery.image().len()).step_by(block.len()).any(|offset| {
+            let whole = self.recovery.image().read_exact_at(&mut block, offset).is_ok();
+            let named = |at: usize| block[at + 8..].starts_with(name) && entry(at, &block);
+            whole && (0..block.len() - 8).step_by(4).any(named)
+        })
     }
 
     /// Whether its inode, or an indirect block that its inode leads to, still names the block that a life had at a file block.
