@@ -79,13 +79,16 @@ pub fn identify(head: &[u8]) -> Option<Kind> {
 
 /// The same for a block of which nothing tells that it begins a file: text, and rows without a header, stand anywhere in one.
 pub fn identify_anywhere(block: &[u8]) -> Option<Kind> {
-    // As far as signatures stand; some are looked for behind them as well.
-    let signature = &block[..block.len().min(SIGNATURES)];
-    headed(block).or_else(|| signatures(block)).or_else(|| by_infer(signature).and_then(|_| by_infer(block)))
+    headed(block).or_else(|| signatures(block)).or_else(|| if may_be_inferred(block) { by_infer(block) } else { None })
 }
 
-/// Bytes in which all signatures stand: that of `tar` ends here.
-const SIGNATURES: usize = 262;
+/// Whether a signature of [`STRICT`] can stand in a block: by its first byte, or by those that stand farther on. Asked of everything on a disk.
+fn may_be_inferred(block: &[u8]) -> bool {
+    const FIRST: &[u8] = b"\x00\x04\x1a\x30\x7f\x89\xca\xce\xcf\xd0\xed\xfd\xfe!#%-78<ACDFGIMOPQRdfow{";
+    const BEHIND: [(usize, &[u8]); 4] = [(4, b"ftyp"), (60, b"BOOKMOBI"), (128, b"DICM"), (257, b"ustar")];
+    block.first().is_some_and(|first| FIRST.contains(first))
+        || BEHIND.iter().any(|(at, magic)| block.get(*at..).is_some_and(|rest| rest.starts_with(magic)))
+}
 
 fn databases(head: &[u8]) -> Option<Kind> {
     headed(head).or_else(|| begins_with_rows(head).then_some(Kind::MyisamDynamic))

@@ -217,7 +217,7 @@ fn settle_one(
     if matches!(file.mapping, Mapping::Indirect { .. }) {
         let cache = Latest::default();
         let chain = Chain { fs, reuse, file, zeros_are_holes, since: &Since::default(), claims: &taken, cache: &cache };
-        let mut count = 0u64;
+        let (mut count, mut row) = (0u64, 0..0);
         let mut visit = |block: Block, at: Option<FileBlock>| {
             let again = at.is_none() && !indirect.insert(block.get());
             if again {
@@ -226,11 +226,16 @@ fn settle_one(
             }
             count += 1;
             last = last.max(at.map(|at| (at, block)));
-            own.insert(block.get());
+            // In rows: most blocks follow the one before.
+            match row.end == block.get() {
+                true => row.end += 1,
+                false => _ = own.insert_range(std::mem::replace(&mut row, block.get()..block.get() + 1)),
+            }
             true
         };
         let mut read = |level: u8, first: FileBlock, block: Block, table: &Table| read(&Seen { file: index, level, first, block, table });
         chain.visit(&mut visit, &mut read);
+        own.insert_range(row);
         zeros_are_holes = chain.is_certain() && count >= file.span.blocks || chain.placed().is_some_and(|placed| placed.sparse);
     }
     if by_chain {

@@ -153,9 +153,12 @@ impl Rebuild<'_> {
     /// Returns the blocks that files claim, but do not show for doubt.
     fn settle(&mut self, recovery: &mut Recovery) -> RoaringTreemap {
         self.stillness.forget_owned(&recovery.fs, &recovery.files);
+        // What was resolved before is resolved anew, and there is no room for both.
+        lock(&recovery.pieces).clear();
         let (mut ends, mut settled) = self.settle_once(recovery);
         // What has become of all of them tells what each of them is worth.
-        if self.stillness.learn(&recovery.files, settled.wear) {
+        if self.stillness.learn(&recovery.files, std::mem::take(&mut settled.wear)) {
+            settled.pieces.clear();
             (ends, settled) = self.settle_once(recovery);
         }
         (recovery.verdicts, recovery.claimed) = (settled.verdicts, settled.claimed);
