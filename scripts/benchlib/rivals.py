@@ -142,8 +142,8 @@ def row(two, ours, name, seconds, right, most):
     figure = f"{second(seconds[ours])}: {two.words(right[ours])} blocks"
     took = seconds[name]
     theirs = f"{second(took) if took else f'not done after {most} s'}: {two.words(right[name])} blocks"
-    if not any(right[name].values()):
-        # How fast nothing is found says nothing.
+    if sum(right[name].values()) * 100 < sum(map(len, two.truth.values())):
+        # How fast next to nothing is found says nothing.
         return Row(work, figure, f"`{name}`", theirs)
     # Who finds more has more to write.
     speed = {program: sum(right[program].values()) / (seconds[program] or most) for program in (ours, name)}

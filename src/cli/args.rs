@@ -101,7 +101,7 @@ pub struct ImageArgs {
     #[arg(long, help_heading = "Image options", conflicts_with = "catalog")]
     pub no_catalog: bool,
     /// Memory for block maps of files once they are resolved (also 64M); all files share it
-    #[arg(long, value_name = "SIZE", value_parser = values::bytes, default_value = "24M", help_heading = "Image options")]
+    #[arg(long, value_name = "SIZE", value_parser = values::bytes, default_value = "16M", help_heading = "Image options")]
     pub cache: u64,
     /// How to read: map is faster, pread tells errors of a failing medium apart
     #[arg(long, value_name = "HOW", default_value = "map", hide_default_value = true, help_heading = "Image options")]

@@ -6,7 +6,7 @@ use lru::LruCache;
 
 /// Bytes of pieces kept in memory if nobody says otherwise, shared by all files. A piece maps 4 MiB with 4 KiB blocks; it commonly is a run
 /// or two, and 90 KiB at the worst.
-pub const ROOM: usize = 24 << 20;
+pub const ROOM: usize = 16 << 20;
 
 /// File, level of the indirect block (1 for an IND) and first file block that it maps.
 pub type Key = (u32, u8, FileBlock);
