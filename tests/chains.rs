@@ -57,6 +57,13 @@ fn four_files_grown_side_by_side() {
     demand("four", &check("four"), 100.0);
 }
 
+/// Blocks 0 that stand together, in the order of the files, whatever stands where their files go on.
+#[test]
+fn first_blocks_written_apart() {
+    demand("together", &check("together"), 100.0);
+    demand("cpus", &check("cpus"), 100.0);
+}
+
 #[test]
 fn four_files_allocated_late() {
     demand("delayed4", &check("delayed4"), 100.0);

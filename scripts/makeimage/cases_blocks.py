@@ -8,14 +8,16 @@ from .cases_journal import population
 from .system import fiemap
 
 
-def grow(b, paths, sizes, largest_piece, every_turn=lambda: None):
-    """Appends to files in turns until each has its size: so they interleave. `largest_piece` is one for all, or one for each."""
+def grow(b, paths, sizes, largest_piece, every_turn=lambda: None, before=lambda number: None):
+    """Appends to files in turns until each has its size: so they interleave. `largest_piece` is one for all, or one for each;
+    `before` is told whose turn comes."""
     have = [0] * len(paths)
     largest = largest_piece if isinstance(largest_piece, list) else [largest_piece] * len(paths)
     while any(now < size for now, size in zip(have, sizes)):
         for number, path in enumerate(paths):
             piece = min(b.random.randrange(100000, largest[number]), sizes[number] - have[number])
             if piece > 0:
+                before(number)
                 b.rec.append(path, b.rec.data(piece))
                 have[number] += piece
         every_turn()

@@ -128,6 +128,43 @@ def delayed4(b):
         claim_chain(b, life, 4)
 
 
+def without_neighbour(b, cpu_of):
+    """Four small files, none of which stays; each is made on the first CPU, and goes on on that which `cpu_of` says."""
+    cpus = sorted(os.sched_getaffinity(0))
+    b.mkfs(192 * MB, "-b 4096 -I 256 -J size=4")
+    rec = b.mount()
+    rec.mkdir(b"/srv")
+    paths = [b"/srv/" + name for name in FOUR[0]]
+    small = small_files(b)
+    try:
+        os.sched_setaffinity(0, cpus[:1])
+        for path in paths:
+            rec.write(path, rec.data(1000))
+        pin = lambda number: os.sched_setaffinity(0, [cpus[cpu_of[number] % len(cpus)]])
+        grow(b, paths, [12 * MB + 5, 30 * MB, 17 * MB + 1111, 22 * MB], 3 * MB, before=pin)
+    finally:
+        os.sched_setaffinity(0, cpus)
+    b.sync()
+    for path in paths:
+        rec.unlink(path)
+    wrap(b, small)
+    b.finish()
+    b.claim_in_journal(rec.lost, 0, 0, "wrapped")
+    b.claim_all_stand(rec.lost)
+    for life in rec.lost:
+        claim_chain(b, life, 4)
+
+
+@case("together", "four small files grown side by side, with no other beside them, and lost together")
+def together(b):
+    without_neighbour(b, [0, 0, 0, 0])
+
+
+@case("cpus", "the same, written by several CPUs: each has its own room for the beginnings of files")
+def cpus(b):
+    without_neighbour(b, [1, 1, 0, 0])
+
+
 @case("twelve", "twelve files grown side by side in pieces of different sizes and lost together; three reach no further than their IND")
 def twelve(b):
     b.mkfs(640 * MB, "-b 4096 -I 256 -J size=4")

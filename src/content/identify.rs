@@ -79,8 +79,16 @@ pub fn identify(head: &[u8]) -> Option<Kind> {
 
 /// The same for a block of which nothing tells that it begins a file: text, and rows without a header, stand anywhere in one.
 pub fn identify_anywhere(block: &[u8]) -> Option<Kind> {
-    headed(block).or_else(|| signatures(block)).or_else(|| if may_be_inferred(block) { by_infer(block) } else { None })
+    let inferred = || {
+        // As far as signatures stand; some are looked for behind them as well.
+        let signature = block.get(..SIGNATURES).unwrap_or(block);
+        if may_be_inferred(block) { by_infer(signature).and_then(|_| by_infer(block)) } else { None }
+    };
+    headed(block).or_else(|| signatures(block)).or_else(inferred)
 }
+
+/// Bytes in which all signatures stand: that of `tar` ends here.
+const SIGNATURES: usize = 262;
 
 /// Whether a signature of [`STRICT`] can stand in a block: by its first byte, or by those that stand farther on. Asked of everything on a disk.
 fn may_be_inferred(block: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 //! over their borders. What a file's blocks look like in free space.
 
 use super::myisam::dynamic::RowBlocks;
-use super::myisam::row_block::ALIGN;
+use super::myisam::row_block::{ALIGN, MAX_SLACK};
 use super::records::{MIN_SYNC, Records, Step};
 
 /// Heads that blocks at an end of a stretch need to belong to it for their own sake: a single one, in a strange block, leads into the
@@ -53,6 +53,11 @@ pub fn stretches(records: &(impl Records + ?Sized), bytes: &[u8], block_size: us
     found
 }
 
+/// Bytes of each [`STRIDE`] in which [`holds_rows`] looks for where a row may begin: what several rows stand in has many of these.
+const LOOKED_AT: usize = 1 << 10;
+/// See [`LOOKED_AT`].
+const STRIDE: usize = 4 << 10;
+
 /// Whether rows of a dynamic MyISAM table stand in `bytes`: as many of them follow each other as make a stretch. What a scan asks of
 /// everything, so that nobody else need look where there are none.
 pub fn holds_rows(bytes: &[u8]) -> bool {
@@ -66,25 +71,22 @@ pub fn holds_rows(bytes: &[u8]) -> bool {
             _ => false,
         })
     };
-    // The types of row blocks of less than 64 KiB are the odd ones up to 11, and lengths are multiples of `ALIGN`.
-    let odd = |head: &[u8; ALIGN]| u32::from_le_bytes(*head) & 0xf1 == 1;
-    let could = |head: &[u8; ALIGN]| match head[0] {
-        1 | 7 => head[2] % 4 == 1,
-        3 | 9 => (head[2] % 4 + head[3] % 4).is_multiple_of(4),
-        kind => kind <= 11,
+    // Whole rows (1, 3) and last parts (7, 9) of less than 64 KiB, which every table has: type, length (big-endian) and, with 3 and 9,
+    // slack. Without branches, many at a time: nearly everything ends here.
+    let could = |head: &[u8; ALIGN]| {
+        let word = u32::from_le_bytes(*head);
+        let (kind, length, slack) = (word & 0xff, word >> 16 & 3, word >> 24);
+        let plain = (kind == 1) | (kind == 7);
+        let slackened = ((kind == 3) | (kind == 9)) & (slack <= MAX_SLACK as u32);
+        (plain & (length == 1)) | (slackened & (length + slack & 3 == 0))
     };
-    let heads = bytes.as_chunks::<ALIGN>().0;
-    heads.chunks(32).zip((0..).step_by(32)).any(|(some, first)| {
-        // Many at a time: nearly everything ends here.
-        let mut left = some.iter().enumerate().fold(0u32, |mask, (nth, head)| mask | u32::from(odd(head)) << nth);
-        while left != 0 {
-            let nth = left.trailing_zeros() as usize;
-            if could(&some[nth]) && begins((first + nth) * ALIGN) {
-                return true;
-            }
-            left &= left - 1;
-        }
-        false
+    const MANY: usize = 16;
+    bytes.chunks(STRIDE).zip((0..).step_by(STRIDE)).any(|(stride, start)| {
+        let heads = stride[..stride.len().min(LOOKED_AT)].as_chunks::<ALIGN>().0;
+        heads.chunks(MANY).zip((start..).step_by(MANY * ALIGN)).any(|(heads, start)| {
+            heads.iter().fold(false, |any, head| any | could(head))
+                && heads.iter().zip((start..).step_by(ALIGN)).any(|(head, at)| could(head) && begins(at))
+        })
     })
 }
 

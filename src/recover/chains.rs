@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// How far below a file's first known block the direct blocks before it are looked for, in blocks: with the ext4 driver a first small
 /// write stood up to 102 blocks before the rest in what was measured, with the old one 83.
 const REACH: u64 = 1024;
-/// How far before the rest the first blocks of several files made together are looked for.
+/// How far before the rest the first blocks of several files made together are looked for at first.
 const NEAR: u64 = 64;
 
 /// A chain with what is needed to make a lost file of it.
@@ -123,11 +123,12 @@ impl Draft<'_> {
 
     /// The blocks directly before the file's first known one, nearest first, as far as they are spare: both drivers go on upwards.
     /// Only if the chain begins where the direct blocks end.
-    pub fn blocks_before(&self, spare: &RoaringTreemap) -> Option<Vec<Block>> {
+    pub fn blocks_before(&self, spare: &RoaringTreemap) -> Option<Direct> {
         let ind = self.first_ind()?;
         let own: HashSet<Block> = self.pages().map(|page| page.block).collect();
         let below = (1..ind.first.get()).rev().filter_map(Block::new).filter(|block| !own.contains(block));
-        Some(below.take_while(|block| spare.contains(block.get())).take(indirect::DIRECT as usize).collect())
+        let blocks = below.take_while(|block| spare.contains(block.get())).take(indirect::DIRECT as usize).collect();
+        Some(Direct { ind: ind.block, blocks })
     }
 
     /// The lost file; `direct` are its direct blocks as far as they are found, the last one first.
@@ -248,31 +249,63 @@ fn without_inode(span: Span) -> LostFile {
     }
 }
 
+/// A chain's direct blocks, as far as they are found.
+pub struct Direct {
+    /// The IND that begins the file: both drivers take these one after the other, as files grow.
+    pub ind: Block,
+    /// The blocks, the last one first.
+    pub blocks: Vec<Block>,
+}
+
+impl Direct {
+    fn missing(&self) -> usize {
+        indirect::DIRECT as usize - self.blocks.len()
+    }
+}
+
 /// Finds the direct blocks that do not stand directly before the rest. A file's first write is often alone: block 0 stands with the
-/// blocks 0 of other files made then, in the order in which they went on. So where as many spare blocks stand before the files of a
-/// group as blocks are missing, one a file, they are these; else what is missing of a single file is a run of exactly that length.
-pub fn complete_direct(fs: &Filesystem, found: &mut [Option<Vec<Block>>], spare: &RoaringTreemap) {
-    let whole = indirect::DIRECT as usize;
-    let mut groups: BTreeMap<u64, Vec<(Block, usize)>> = BTreeMap::new();
-    for (at, blocks) in found.iter().enumerate() {
-        if let Some(lowest) = blocks.as_ref().filter(|blocks| blocks.len() < whole).and_then(|blocks| blocks.last().copied()) {
-            groups.entry(fs.bit_of(lowest).0).or_default().push((lowest, at));
+/// blocks 0 of other files made then, in the order in which the files went on, as their INDs have it; the rest of small files is
+/// where the CPU that wrote it keeps room for such (`ext4_mb_group_or_file`, fs/ext4/mballoc.c), so that its order may be another. So where
+/// as many spare blocks stand before the files of a group, or around them, as blocks are missing, they are these; else what is missing
+/// of a single file is a run of exactly that length.
+pub fn complete_direct(fs: &Filesystem, found: &mut [Option<Direct>], spare: &RoaringTreemap) {
+    let mut groups: BTreeMap<u64, Vec<&mut Direct>> = BTreeMap::new();
+    for direct in found.iter_mut().flatten() {
+        if let Some(lowest) = direct.blocks.last() {
+            groups.entry(fs.bit_of(*lowest).0).or_default().push(direct);
         }
     }
-    for files in groups.values_mut() {
-        files.sort_unstable();
-        let lowest = files[0].0.get();
-        let before: Vec<Block> =
-            (lowest.saturating_sub(NEAR)..lowest).filter(|block| spare.contains(*block)).filter_map(Block::new).collect();
-        let missing = |at: usize| found[at].as_ref().map_or(0, |blocks| whole - blocks.len());
-        if before.len() == files.len() && files.iter().all(|(_, at)| missing(*at) == 1) {
-            for ((_, at), block) in files.iter().zip(before) {
-                found[*at].get_or_insert_default().push(block);
+    for mut files in groups.into_values() {
+        files.sort_unstable_by_key(|direct| direct.ind);
+        let (mut short, whole): (Vec<_>, Vec<_>) = files.into_iter().partition(|direct| direct.missing() > 0);
+        let begins = short.iter().filter_map(|direct| Some(direct.blocks.last()?.get()));
+        let (Some(lowest), Some(highest)) = (begins.clone().min(), begins.max()) else { continue };
+        let wanted: usize = short.iter().map(|direct| direct.missing()).sum();
+        let exactly = |(start, end): &(u64, u64)| {
+            let mut blocks = spare.iter();
+            blocks.advance_to(*start);
+            let blocks: Vec<Block> = blocks.take_while(|block| block < end).take(wanted + 1).filter_map(Block::new).collect();
+            (blocks.len() == wanted).then_some(blocks)
+        };
+        let around = [(lowest.saturating_sub(NEAR), lowest), (lowest.saturating_sub(REACH), highest + REACH)];
+        if let Some(mut blocks) = around.iter().find_map(exactly) {
+            // What follows on these is the first of them to go on, and looks whole with the first write of the last.
+            let (each, after) = (short[0].missing(), blocks.last().map(|block| block.plus(1)));
+            let next = whole.into_iter().find(|direct| direct.blocks.last().copied() == after);
+            if let Some(next) = next.filter(|_| short.iter().all(|direct| direct.missing() == each)) {
+                blocks.extend(next.blocks.drain(next.blocks.len() - each..).rev());
+                short.push(next);
+                short.sort_unstable_by_key(|direct| direct.ind);
             }
-        } else if let [(_, at)] = files[..] {
+            let mut blocks = blocks.into_iter();
+            for direct in short {
+                let first: Vec<Block> = blocks.by_ref().take(direct.missing()).collect();
+                direct.blocks.extend(first.into_iter().rev());
+            }
+        } else if let [direct] = &mut short[..] {
             let run = run_before(lowest, spare);
-            if run.len() == missing(at) {
-                found[at].get_or_insert_default().extend(run);
+            if run.len() == direct.missing() {
+                direct.blocks.extend(run);
             }
         }
     }

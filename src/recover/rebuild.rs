@@ -1,6 +1,6 @@
 //! Rebuilds what the inodes no longer tell: files of which only indirect blocks are left, and parts of known files.
 
-use super::chains::{Credence, Draft, complete_direct};
+use super::chains::{Credence, Direct, Draft, complete_direct};
 use super::claims::{self, Seen, Settled};
 use super::cut;
 use super::file::SizeFrom;
@@ -205,7 +205,7 @@ impl Rebuild<'_> {
 
     fn extend_file(&self, recovery: &mut Recovery, file: usize, chain: &Chain, unknown: &[&Table]) {
         let draft = Draft { fs: &recovery.fs, survey: self.survey, chain };
-        let direct = draft.blocks_before(&self.survey.written).unwrap_or_default();
+        let direct = draft.blocks_before(&self.survey.written).map_or_else(Vec::new, |direct| direct.blocks);
         let Mapping::Indirect { pointers, certain, placed } = &mut recovery.files[file].mapping else { return };
         let placed = placed.get_or_insert_default();
         for table in unknown {
@@ -271,8 +271,8 @@ impl Rebuild<'_> {
         drafts.retain(|(draft, _)| !is_strange(draft));
         let mut spare = &self.survey.written - claimed;
         spare -= &named;
-        let mut direct: Vec<Option<Vec<Block>>> = drafts.iter().map(|(draft, _)| draft.blocks_before(&spare)).collect();
-        direct.iter().flatten().flatten().for_each(|block| {
+        let mut direct: Vec<Option<Direct>> = drafts.iter().map(|(draft, _)| draft.blocks_before(&spare)).collect();
+        direct.iter().flatten().flat_map(|direct| &direct.blocks).for_each(|block| {
             spare.remove(block.get());
         });
         complete_direct(fs, &mut direct, &spare);
@@ -290,7 +290,7 @@ impl Rebuild<'_> {
         let later = later(believed.iter().map(|(((draft, _), _), _)| draft), &contested);
         let (mut owned, first) = (HashSet::new(), files.len());
         for (((draft, _), direct), found) in believed {
-            let mut file = draft.file(direct.as_deref().unwrap_or_default());
+            let mut file = draft.file(direct.as_ref().map_or(&[], |direct| &direct.blocks));
             if let Mapping::Indirect { placed: Some(placed), .. } = &mut file.mapping {
                 placed.torn = torn.is_adrift(draft.chain);
             }

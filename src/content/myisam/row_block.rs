@@ -11,7 +11,7 @@ pub const MIN_LENGTH: u32 = 20;
 pub const MAX_HEADER: usize = 20;
 /// The most unused bytes at the end of a row block. `_mi_write_part_record` splits what is more than `MI_SPLIT_LENGTH` (48)
 /// longer than the rest of the row, and 4 of these are the header.
-const MAX_SLACK: u8 = 44;
+pub const MAX_SLACK: u8 = 44;
 /// From this length on, of the block or of the row, the headers with 3-byte lengths are used.
 const LONG: u32 = 65520;
 /// `MI_MAX_BLOCK_LENGTH`: a row above it begins with a block of type 13.
