@@ -4,7 +4,7 @@ use crate::format::group::INODE_UNINIT;
 use crate::format::is_blank;
 use crate::fs::Filesystem;
 use crate::progress::Progress;
-use crate::units::{Block, Ino};
+use crate::units::{Block, Ino, consecutive};
 use roaring::RoaringTreemap;
 use std::collections::BTreeSet;
 
@@ -16,14 +16,9 @@ const AT_ONCE: u64 = 256;
 pub fn each_block(fs: &Filesystem, progress: &dyn Progress, visit: &mut dyn FnMut(Block, Ino, &[u8])) -> u64 {
     let mut bytes = vec![];
     if let Some(written) = fs.written_tables().get() {
-        let mut blocks = written.iter().peekable();
-        while let Some(first) = blocks.next() {
-            let mut end = first + 1;
-            while end - first < AT_ONCE && blocks.next_if_eq(&end).is_some() {
-                end += 1;
-            }
-            read_blocks(fs, first, end - first, &mut bytes);
-            visit_blocks(fs, first, &bytes, visit);
+        for run in consecutive(written, AT_ONCE) {
+            read_blocks(fs, run.start, run.end - run.start, &mut bytes);
+            visit_blocks(fs, run.start, &bytes, visit);
         }
         return 0;
     }

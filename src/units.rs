@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::ops::Range;
 
 /// A physical block of the filesystem, counted in filesystem blocks from its start. Never 0: block 0 holds the boot
 /// sector and, with blocks larger than 1 KiB, the superblock, and a pointer of 0 is a hole (`ext3_get_branch`,
@@ -39,6 +40,19 @@ impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// Runs of consecutive numbers of blocks, which are sorted, at most `most` blocks long each.
+pub fn consecutive(blocks: impl IntoIterator<Item = u64>, most: u64) -> impl Iterator<Item = Range<u64>> {
+    let mut blocks = blocks.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let first = blocks.next()?;
+        let mut end = first + 1;
+        while end - first < most && blocks.next_if_eq(&end).is_some() {
+            end += 1;
+        }
+        Some(first..end)
+    })
 }
 
 /// A block of a file, counted in filesystem blocks from the file's start.

@@ -78,7 +78,7 @@ pub fn holds_rows(bytes: &[u8]) -> bool {
         let (kind, length, slack) = (word & 0xff, word >> 16 & 3, word >> 24);
         let plain = (kind == 1) | (kind == 7);
         let slackened = ((kind == 3) | (kind == 9)) & (slack <= MAX_SLACK as u32);
-        (plain & (length == 1)) | (slackened & (length + slack & 3 == 0))
+        (plain & (length == 1)) | (slackened & ((length + slack) & 3 == 0))
     };
     const MANY: usize = 16;
     bytes.chunks(STRIDE).zip((0..).step_by(STRIDE)).any(|(stride, start)| {

@@ -30,6 +30,13 @@ pub const fn max_file_blocks(per: u64) -> u64 {
     12 + per + per * per + per * per * per
 }
 
+/// Indirect blocks, of all levels, of a file of so many blocks without holes.
+pub const fn tables(blocks: u64, per: u64) -> u64 {
+    let left = blocks.saturating_sub(DIRECT);
+    let (doubly, triply) = (left.saturating_sub(per), left.saturating_sub(per + per * per));
+    left.div_ceil(per) + if doubly > 0 { 1 } else { 0 } + if triply > 0 { 1 + triply.div_ceil(per * per) } else { 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +49,14 @@ mod tests {
         assert_eq!(span(0, 1024), 1);
         assert_eq!(span(2, 1024), 1 << 20);
         assert_eq!(first_file_block(14, 1024) + span(3, 1024), max_file_blocks(1024));
+    }
+
+    #[test]
+    fn tables_of_whole_files() {
+        let (per, count) = (1024, |blocks| tables(blocks, 1024));
+        assert_eq!([count(12), count(13), count(12 + per), count(13 + per), count(12 + 2 * per)], [0, 1, 1, 3, 3]);
+        assert_eq!((count(max_file_blocks(per) - per * per * per), count(max_file_blocks(per))), (per + 2, 3 + 2 * per + per * per));
+        assert_eq!(count(13 + per + per * per), per + 2 + 3);
     }
 
     #[test]

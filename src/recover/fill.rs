@@ -15,7 +15,7 @@
 
 use super::tiling::{are_congruent, tiled};
 use crate::format::indirect;
-use crate::units::{Block, FileBlock};
+use crate::units::{Block, FileBlock, consecutive};
 use roaring::RoaringTreemap;
 use std::collections::BTreeMap;
 
@@ -131,16 +131,9 @@ fn beginning(gap: &Gap, spare: &RoaringTreemap) -> Vec<Piece> {
 
 /// Runs of spare blocks from `start` up to, not including, `end`: first block and length.
 fn runs(spare: &RoaringTreemap, start: u64, end: u64) -> Vec<(u64, u64)> {
-    let mut runs: Vec<(u64, u64)> = vec![];
     let mut blocks = spare.iter();
     blocks.advance_to(start);
-    for block in blocks.take_while(|block| *block < end) {
-        match runs.last_mut() {
-            Some((first, length)) if *first + *length == block => *length += 1,
-            _ => runs.push((block, 1)),
-        }
-    }
-    runs
+    consecutive(blocks.take_while(|block| *block < end), u64::MAX).map(|run| (run.start, run.end - run.start)).collect()
 }
 
 /// All spare blocks, upwards from the block before, or so that they end at the block after. `None` where more than one run lies apart

@@ -146,7 +146,8 @@ impl Recovery {
         }
         // A file that had fewer blocks than it has gaps was sparse.
         let missing: u64 = gaps.iter().map(|gap| gap.length).sum();
-        if file.size_from == SizeFrom::Inode && missing > file.span.blocks.saturating_sub(known) {
+        let tables = indirect::tables(file.size.div_ceil(self.block_size()), self.filesystem().pointers_per_block());
+        if file.size_from == SizeFrom::Inode && missing > file.span.blocks.saturating_sub(known + tables) {
             gaps.clear();
         }
         gaps

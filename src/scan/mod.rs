@@ -6,7 +6,7 @@ pub mod page;
 pub mod sweep;
 
 use crate::fs::Filesystem;
-use crate::units::Block;
+use crate::units::{Block, consecutive};
 use extent::Looked;
 use page::{Finding, Page, Source, examine};
 use roaring::RoaringTreemap;
@@ -67,13 +67,8 @@ impl Survey {
     /// Free blocks with content near rows of MyISAM tables: those that are cut where the pass looked at what lies beside on its own are not told.
     pub fn near_rows(&self, block_size: u64) -> RoaringTreemap {
         let (mut near, reach) = (RoaringTreemap::new(), sweep::UNIT / block_size.max(1));
-        let mut rows = self.rows.iter().peekable();
-        while let Some(first) = rows.next() {
-            let mut end = first + 1;
-            while rows.next_if_eq(&end).is_some() {
-                end += 1;
-            }
-            near.insert_range(first.saturating_sub(reach)..end.saturating_add(reach));
+        for run in consecutive(&self.rows, u64::MAX) {
+            near.insert_range(run.start.saturating_sub(reach)..run.end.saturating_add(reach));
         }
         near & &self.written
     }

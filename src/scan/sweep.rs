@@ -8,7 +8,7 @@ use crate::content::{Kind, holds_rows, identify_anywhere};
 use crate::format::{group, is_blank};
 use crate::fs::{Filesystem, test_bit};
 use crate::progress::Progress;
-use crate::units::Block;
+use crate::units::{Block, consecutive};
 use rayon::iter::{ParallelBridge, ParallelIterator};
 use roaring::RoaringTreemap;
 use std::cell::RefCell;
@@ -234,7 +234,7 @@ fn sweep_chunk(fs: &Filesystem, group: u64, bitmap: &[u8], chunk: &Range<u64>) -
             }
         }
         let unit = (UNIT / size).max(1);
-        for run in consecutive(&found.written, unit) {
+        for run in consecutive(found.written.iter().copied(), unit) {
             let bytes = |block: u64| ((block - start - chunk.start) * size) as usize;
             if holds_rows(&buffer[bytes(run.start)..bytes(run.end)]) {
                 found.rows.push(run);
@@ -242,19 +242,6 @@ fn sweep_chunk(fs: &Filesystem, group: u64, bitmap: &[u8], chunk: &Range<u64>) -
         }
     });
     found
-}
-
-/// Runs of consecutive blocks among `blocks`, which are sorted, at most `most` long.
-fn consecutive(blocks: &[u64], most: u64) -> impl Iterator<Item = Range<u64>> {
-    let mut rest = blocks.iter().copied().peekable();
-    std::iter::from_fn(move || {
-        let start = rest.next()?;
-        let mut end = start + 1;
-        while end - start < most && rest.next_if_eq(&end).is_some() {
-            end += 1;
-        }
-        Some(start..end)
-    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::super::Progress;
 use super::gap::Gap;
 use crate::content::Tiling;
 use crate::fs::Filesystem;
+use crate::units::consecutive;
 use rayon::iter::{ParallelBridge, ParallelIterator};
 use roaring::RoaringTreemap;
 use std::ops::Range;
@@ -61,25 +62,12 @@ pub fn near<'a>(spare: &RoaringTreemap, gaps: impl Iterator<Item = &'a Gap> + Cl
     near & spare
 }
 
-/// Runs of consecutive blocks, at most `most` long.
-pub fn runs(blocks: &RoaringTreemap, most: u64) -> impl Iterator<Item = Range<u64>> + '_ {
-    let mut rest = blocks.iter().peekable();
-    std::iter::from_fn(move || {
-        let start = rest.next()?;
-        let mut end = start + 1;
-        while end - start < most && rest.next_if_eq(&end).is_some() {
-            end += 1;
-        }
-        Some(start..end)
-    })
-}
-
 impl Index {
     /// Looks through `blocks`, in the order of the disk, on all processors.
     pub fn new(fs: &Filesystem, tiling: Tiling, blocks: &RoaringTreemap, progress: &dyn Progress) -> Index {
         let size = fs.block_size();
         let (done, total) = (AtomicU64::new(0), blocks.len().saturating_mul(size));
-        let pieces = runs(blocks, (PIECE / size).max(1)).par_bridge();
+        let pieces = consecutive(blocks, (PIECE / size).max(1)).par_bridge();
         let mut found: Vec<Found> = pieces
             .flat_map_iter(|run| {
                 let at = done.fetch_add((run.end - run.start) * size, Ordering::Relaxed);

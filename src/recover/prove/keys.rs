@@ -6,6 +6,7 @@ use super::count::Ruler;
 use super::index;
 use super::subject;
 use crate::content::myisam::leaf;
+use crate::units::consecutive;
 use roaring::RoaringTreemap;
 use std::collections::HashMap;
 
@@ -34,7 +35,7 @@ impl Leaves {
         let mut left = MOST;
         let mut look = |source: Option<FileId>, blocks: &RoaringTreemap| {
             let piece = (PIECE / recovery.block_size()).max(1);
-            for run in index::runs(blocks, piece) {
+            for run in consecutive(blocks, piece) {
                 let bytes = if left > 0 { index::read(recovery.filesystem(), run) } else { None };
                 for entries in leaf::leaves(&bytes.unwrap_or_default()) {
                     left = left.saturating_sub(entries.len());

@@ -124,19 +124,25 @@ impl Recovery {
             found.push((subject.id, candidates::solve(self, subject, gaps, &indexes[at], &keys, progress)));
         }
         drop_rivals(&mut found);
-        found.retain(|(_, pieces)| !pieces.is_empty());
-        for (id, pieces) in &found {
+        self.place(&found, spare)
+    }
+
+    /// Puts pieces into files, and takes them out of `spare`. Whether there were any.
+    fn place(&mut self, found: &[(FileId, Vec<Piece>)], spare: &mut RoaringTreemap) -> bool {
+        let mut any = false;
+        for (id, pieces) in found.iter().filter(|(_, pieces)| !pieces.is_empty()) {
             if let Mapping::Indirect { placed, .. } = &mut self.files[id.0 as usize].mapping {
                 let placed = placed.get_or_insert_default();
                 for piece in pieces {
                     spare.remove_range(piece.first..piece.first + piece.blocks);
                     if let Some(block) = Block::new(piece.first) {
                         placed.put_data(FileBlock(piece.at), block, piece.blocks, piece.basis);
+                        any = true;
                     }
                 }
             }
         }
-        !found.is_empty()
+        any
     }
 }
 

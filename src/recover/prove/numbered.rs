@@ -2,13 +2,13 @@
 //! placed page by page, wherever it stands.
 
 use super::super::placed::Basis;
-use super::super::{FileId, Mapping, Progress, Recovery, file};
+use super::super::{FileId, Progress, Recovery, file};
 use super::gap::{self, Gap};
 use super::{Piece, index::read};
 use super::{confirm, drop_rivals, index, subject};
 use crate::content::innodb;
 use crate::run::Evidence;
-use crate::units::{Block, FileBlock};
+use crate::units::{FileBlock, consecutive};
 use rayon::iter::{ParallelBridge, ParallelIterator};
 use roaring::RoaringTreemap;
 use std::collections::HashMap;
@@ -130,20 +130,7 @@ impl Recovery {
         }
         let mut found = self.pages(&wanted, spare, progress);
         drop_rivals(&mut found);
-        let mut any = false;
-        for (id, pieces) in &found {
-            if let Mapping::Indirect { placed, .. } = &mut self.files[id.0 as usize].mapping {
-                let placed = placed.get_or_insert_default();
-                for piece in pieces {
-                    spare.remove_range(piece.first..piece.first + piece.blocks);
-                    if let Some(block) = Block::new(piece.first) {
-                        placed.put_data(FileBlock(piece.at), block, piece.blocks, piece.basis);
-                        any = true;
-                    }
-                }
-            }
-        }
-        any
+        self.place(&found, spare)
     }
 
     /// The pages of these tablespaces that belong into gaps: of several copies the one changed last.
@@ -171,7 +158,7 @@ impl Recovery {
             };
             heads.filter_map(page).collect::<Vec<_>>()
         };
-        let mut all: Vec<_> = index::runs(&near, (PIECE / size).max(1)).par_bridge().flat_map_iter(in_run).collect();
+        let mut all: Vec<_> = consecutive(&near, (PIECE / size).max(1)).par_bridge().flat_map_iter(in_run).collect();
         all.sort_unstable_by_key(|(page, lsn, block)| (*page, std::cmp::Reverse(*lsn), *block));
         all.truncate(MOST);
         let mut found: HashMap<FileId, Vec<Piece>> = HashMap::new();
