@@ -9,6 +9,7 @@ use crate::format::inode::{Inode, S_IFREG};
 use crate::fs::Filesystem;
 use crate::run::Evidence;
 use crate::scan::Survey;
+use crate::scan::page::Page;
 use crate::units::{Block, FileBlock, Ino, Moment};
 use roaring::RoaringTreemap;
 use std::collections::HashMap;
@@ -21,6 +22,8 @@ struct Stump {
     length: u64,
     /// Its last block.
     last: Block,
+    /// How many spare blocks follow directly on that, as far as it matters.
+    followed: u64,
 }
 
 /// A chain that goes on where a file in use ends.
@@ -54,16 +57,20 @@ pub fn find(fs: &Filesystem, survey: &Survey, chains: &[Chain], spare: &RoaringT
             && length > indirect::DIRECT
             && let Some(last) = fs.current_block(&inode.pointers(), FileBlock(length - 1))
         {
-            stumps.push(Stump { ino, inode, length, last });
+            let ahead = last.get() + 1..=last.get().saturating_add(fs.pointers_per_block());
+            let followed = ahead.take_while(|block| spare.contains(*block)).count() as u64;
+            stumps.push(Stump { ino, inode, length, last, followed });
         }
     });
     stumps.sort_unstable_by_key(|stump| stump.last);
     let mut found: Vec<Cut> = vec![];
     for (at, chain) in chains.iter().enumerate().filter(|(_, chain)| loose(chain)) {
-        let near = before(&stumps, fs, survey, chain, spare);
-        let mut fitting = near.filter_map(|stump| Some((stump, goes_on(fs, survey, chain, stump, spare)?)));
+        let near = before(&stumps, fs, survey, chain, spare).filter_map(|stump| Some((stump, goes_on(fs, survey, chain, stump, spare)?)));
+        let mut fitting: Vec<(&Stump, FileBlock)> = near.chain(apart(&stumps, fs, survey, chain, spare)).collect();
+        fitting.sort_by_key(|(stump, _)| stump.ino);
+        fitting.dedup_by_key(|(stump, _)| stump.ino);
         // What several fit equally well is nobody's.
-        if let (Some((stump, first)), None) = (fitting.next(), fitting.next()) {
+        if let [(stump, first)] = fitting[..] {
             found.push(Cut { ino: stump.ino, inode: stump.inode.clone(), chain: at, first, length: stump.length });
         }
     }
@@ -90,15 +97,42 @@ fn before<'a>(
     })
 }
 
+/// How many file blocks lie between a file's end and what the chain's first IND names, and the file block at which that IND begins.
+fn missing(fs: &Filesystem, page: &Page, stump: &Stump) -> (u64, FileBlock) {
+    let first = indirect::DIRECT + (stump.length - indirect::DIRECT).next_multiple_of(fs.pointers_per_block());
+    (first - stump.length + u64::from(page.begin), FileBlock(first))
+}
+
 /// The file block at which the chain's first IND begins if the chain goes on where the file ends: behind exactly as many spare blocks as
 /// are missing, the first of which directly follows the file's last block.
 fn goes_on(fs: &Filesystem, survey: &Survey, chain: &Chain, stump: &Stump, spare: &RoaringTreemap) -> Option<FileBlock> {
     let page = survey.pages.get(chain.tables.first()?.page)?;
-    let first = indirect::DIRECT + (stump.length - indirect::DIRECT).next_multiple_of(fs.pointers_per_block());
-    let missing = first - stump.length + u64::from(page.begin);
+    let (missing, first) = missing(fs, page, stump);
     let (from, to) = (stump.last.get() + 1, page.first.get());
-    let follows = if missing == 0 { from == to } else { from < to && spare.contains(from) };
-    (follows && spare.range_cardinality(from..to.max(from)) == missing).then_some(FileBlock(first))
+    let follows = if missing == 0 { from == to } else { stump.followed > 0 && from < to };
+    (follows && spare.range_cardinality(from..to.max(from)) == missing).then_some(first)
+}
+
+/// The files that can go on with a chain that stands anywhere: as many spare blocks as are missing directly follow their last block, or lead
+/// directly to the chain's first.
+fn apart<'a>(
+    stumps: &'a [Stump],
+    fs: &'a Filesystem,
+    survey: &'a Survey,
+    chain: &Chain,
+    spare: &RoaringTreemap,
+) -> impl Iterator<Item = (&'a Stump, FileBlock)> + use<'a> {
+    let page = chain.tables.first().and_then(|table| survey.pages.get(table.page));
+    let most = page.map_or(0, |page| fs.pointers_per_block() + u64::from(page.begin));
+    let leading = page.map_or(0, |page| {
+        let below = page.first.get().saturating_sub(most).max(1)..page.first.get();
+        below.rev().take_while(|block| spare.contains(*block)).count() as u64
+    });
+    let near_end = move |stump: &'a Stump| {
+        let (missing, first) = missing(fs, page?, stump);
+        (stump.followed > 0 && stump.followed + leading == missing).then_some((stump, first))
+    };
+    stumps.iter().filter_map(near_end)
 }
 
 impl Cut {

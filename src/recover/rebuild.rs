@@ -92,7 +92,7 @@ impl Rebuild<'_> {
     /// Adds to `recovery`, which has the known files, what chains tell, and fills gaps. As long as the survey is not whole, chains stand for
     /// themselves, and nothing is said of the known files.
     pub fn run(mut self, recovery: &mut Recovery) {
-        let claimed = std::mem::take(&mut recovery.claimed);
+        let mut claimed = std::mem::take(&mut recovery.claimed);
         let spare = forest::spare(&recovery.fs, self.survey, &claimed);
         let mut chains = forest::grow(&recovery.fs, self.survey, &HashSet::new(), &spare);
         let (torn, mut changed) = self.extend(recovery, &mut chains);
@@ -101,7 +101,7 @@ impl Rebuild<'_> {
             chains.extend(forest::grow(&recovery.fs, self.survey, &rest, &spare));
         }
         if !self.survey.looked.goes_on() {
-            changed |= self.add_cut(recovery, &mut chains, &spare);
+            changed |= self.add_cut(recovery, &mut chains, &mut claimed, &spare);
         }
         changed |= self.add(recovery, &chains, &claimed);
         recovery.claimed = claimed;
@@ -221,16 +221,18 @@ impl Rebuild<'_> {
         }
     }
 
-    /// Makes lost files of chains that are the end of a file in use, and takes them out of `chains`. Whether there are any.
-    fn add_cut(&self, recovery: &mut Recovery, chains: &mut Vec<Chain>, spare: &RoaringTreemap) -> bool {
+    /// Makes lost files of chains that are the end of a file in use, and takes them out of `chains`; what they name is `claimed` then.
+    /// Whether there are any.
+    fn add_cut(&self, recovery: &mut Recovery, chains: &mut Vec<Chain>, claimed: &mut RoaringTreemap, spare: &RoaringTreemap) -> bool {
         let fs = &recovery.fs;
         let cuts = cut::find(fs, self.survey, chains, spare);
         if cuts.is_empty() {
             return false;
         }
         let paths = live_path(fs, &cuts.iter().map(|cut| cut.ino).collect());
-        let file = |cut: &cut::Cut| cut.file(&Draft { fs, survey: self.survey, chain: &chains[cut.chain] }, &paths);
-        let mut files: Vec<LostFile> = cuts.iter().map(file).collect();
+        let draft = |cut: &cut::Cut| Draft { fs, survey: self.survey, chain: &chains[cut.chain] };
+        let mut files: Vec<LostFile> = cuts.iter().map(|cut| cut.file(&draft(cut), &paths)).collect();
+        cuts.iter().for_each(|cut| *claimed |= draft(cut).blocks());
         recovery.files.append(&mut files);
         let mut at = 0;
         chains.retain(|_| {
