@@ -121,7 +121,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             place,
             reason: Cow::Borrowed(reason),
         };
-        if let Some(copy) = self.reuse.copies_of_owner(self.fs, pointer.block, span.born, self.owned_until()).first()
+        if let Some(copy) = self.reuse.copies_of_owner(self.fs, pointer.block, span.since(), self.owned_until()).first()
             && self.fs.journal().covers_since(copy.moment)
         {
             let evidence = if self.is_adrift(self.since) { Evidence::Inferred } else { pointer.evidence };

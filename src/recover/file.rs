@@ -160,6 +160,12 @@ pub struct Span {
 }
 
 impl Span {
+    /// The first moment of which what the log holds can be this life's: of a transaction in which the inode's life before ended it is, if
+    /// the inode was seen so at its end.
+    pub fn since(&self) -> Moment {
+        if self.first <= self.born { self.first } else { Moment(self.born.0.saturating_add(1)) }
+    }
+
     /// Whether its indirect blocks tell when it was lost: the journal was told to forget them.
     pub fn is_revoked(&self) -> bool {
         !self.dated && self.freed.0 > self.last.0.saturating_add(1)

@@ -94,7 +94,7 @@ fn is_in_order(gap: &Gap, before: Block, after: Block, runs: &[(u64, u64)]) -> b
 /// blocks as it has, again and again (`ext4_mb_normalize_request`): its file blocks 16 to 31 stand together, then 32 to 63, and so on. So
 /// a run of 2^n - 2^m blocks begins at file block 2^m. What is placed so has to lead to the end of the gap without a break, and each
 /// length must be there once only. Measured: 384 beginnings, all of them right.
-fn by_length(gap: &Gap, spare: &RoaringTreemap) -> Vec<Piece> {
+pub fn by_length(gap: &Gap, spare: &RoaringTreemap) -> Vec<Piece> {
     let (Some(after), end) = (gap.after.filter(|_| gap.first.0 <= SMALLEST), gap.first.0 + gap.length) else { return vec![] };
     let (low, high) = (gap.before.unwrap_or(after).min(after).get(), gap.before.unwrap_or(after).max(after).get());
     let mut by_end: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
@@ -184,12 +184,11 @@ fn adjacent(gap: &Gap, spare: &RoaringTreemap) -> Vec<Piece> {
     if (gap.before.is_none() || gap.after.is_none()) && forward + backward < ALONE {
         return pieces;
     }
-    if forward + backward > gap.length {
-        // The two meet only if they are the same blocks.
-        let joined = gap.before.zip(gap.after).is_some_and(|(before, after)| before.get() + gap.length + 1 == after.get());
-        if !joined {
-            return pieces;
-        }
+    // Where they are the same blocks, nothing tells where in the file those of one end stop, unless they are the whole gap.
+    let same = gap.before.zip(gap.after).is_some_and(|(before, after)| before.get() + forward + 1 == after.get());
+    let fits = if same { forward == gap.length } else { forward + backward <= gap.length };
+    if !fits {
+        return pieces;
     }
     let forward = forward.min(gap.length);
     let backward = backward.min(gap.length - forward);
@@ -286,6 +285,9 @@ mod tests {
     fn ends_are_continued_and_a_fitting_run_taken() {
         assert_eq!(filled((12, 10, 100, 50), &[101..104, 48..50, 300..305, 400..407]), [(12, 101, 3), (15, 300, 5), (20, 48, 2)]);
         assert_eq!(filled((12, 10, 100, 50), &[101..104, 48..50, 300..305, 400..405]), [(12, 101, 3), (20, 48, 2)]);
+        // The same blocks follow one end and lead to the other.
+        assert_eq!(filled((12, 30, 100, 111), &[101..111]), []);
+        assert_eq!(filled((12, 10, 100, 111), &[101..111]), [(12, 101, 10)]);
         assert_eq!(filled((12, 70, 100, 0), &[101..201, 900..901]), [(12, 101, 70)]);
         assert_eq!(filled((12, 70, 100, 0), &[101..164, 900..901]), []);
     }

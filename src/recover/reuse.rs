@@ -124,12 +124,12 @@ impl Reuse {
         !used_before && since.iter().all(|copy| fs.journal().read_copy(fs.image(), *copy).is_ok_and(|bytes| bytes != home))
     }
 
-    /// The journal's copies of a block that belong to the owner it had from after `born` until `freed`, newest first:
+    /// The journal's copies of a block that belong to the owner it had from the end of transaction `since` until `freed`, newest first:
     /// neither revoked nor seen free in between.
-    pub fn copies_of_owner(&self, fs: &Filesystem, block: Block, born: Moment, freed: Moment) -> Vec<Copy> {
+    pub fn copies_of_owner(&self, fs: &Filesystem, block: Block, since: Moment, freed: Moment) -> Vec<Copy> {
         let journal = fs.journal();
         let revoked = |from: Moment| journal.revokes(block).iter().any(|at| *at >= from && *at < freed);
-        let copies = journal.copies(block).iter().rev().filter(|copy| copy.moment > born && copy.moment <= freed);
+        let copies = journal.copies(block).iter().rev().filter(|copy| copy.moment >= since && copy.moment <= freed);
         copies.take_while(|copy| !revoked(copy.moment) && !self.was_free_between(fs, block, copy.moment, freed)).copied().collect()
     }
 }

@@ -3,7 +3,7 @@
 
 use super::chain::{Cache, Chain, Claims, Spot};
 use super::fate::Fate;
-use super::file::{Mapping, Pointer};
+use super::file::{Mapping, Pointer, SizeFrom};
 use super::placed::{Placed, PlacedTable};
 use crate::format::indirect;
 use crate::journal::Copy;
@@ -102,7 +102,7 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let (stayed, kept) = (entries_before(span.stayed), entries_before(span.kept));
         let until = if kept > 0 { self.owned_until().max(span.kept_until) } else { self.owned_until() };
         let cut = |bytes: &mut [u8], left: u64| bytes.iter_mut().skip(left.saturating_mul(4) as usize).for_each(|byte| *byte = 0);
-        let mut copies = self.reuse.copies_of_owner(fs, block, span.born, until);
+        let mut copies = self.reuse.copies_of_owner(fs, block, span.since(), until);
         // What was cut off and written anew in one transaction has other pointers in its copy: those before count.
         copies.sort_by_key(|copy| copy.moment > span.last);
         let (mut seen, mut absent) = (false, UNCERTAIN);
@@ -140,7 +140,8 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         }
         let home = match self.fate(block, Spot::Indirect(level, first)) {
             Fate::Absurd => return lost("its indirect block is named by a damaged pointer"),
-            Fate::Overwritten(_) => None,
+            // Whoever had it since need not have written it.
+            Fate::Overwritten(_) => fs.read_home(block).ok().filter(|home| level == 1 && self.continues(home, first)),
             Fate::Stands | Fate::Likely => match fs.read_home(block) {
                 Err(_) if !seen => return unreadable(per),
                 home => home.ok(),
@@ -164,6 +165,18 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             return lost("its indirect block no longer holds pointers");
         }
         Table { entries, absent: if self.zeros_are_holes { HOLE } else { absent } }
+    }
+
+    /// Whether the pointers in a block say themselves that they are what this file had from its file block `first` on: the first of them
+    /// follows the last direct one, and they are as many as the file's size asks for, without a hole.
+    fn continues(&self, home: &[u8], first: FileBlock) -> bool {
+        let Mapping::Indirect { pointers, .. } = &self.file.mapping else { return false };
+        let before = pointers[indirect::DIRECT as usize - 1].filter(|_| first.0 == indirect::DIRECT);
+        let wanted = self.file_blocks().saturating_sub(first.0).min(self.fs.pointers_per_block());
+        let mut named = indirect::parse(home);
+        let follows = before.is_some_and(|before| named.next() == Some(Some(before.block.plus(1))));
+        let count = 1 + named.by_ref().take_while(Option::is_some).count() as u64;
+        self.file.size_from == SizeFrom::Inode && follows && count == wanted && named.all(|pointer| pointer.is_none())
     }
 
     /// Whether a block of which no copy proves it can be this file's: its pointers are blocks that were in use before

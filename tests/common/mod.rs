@@ -29,11 +29,16 @@ pub fn folder() -> PathBuf {
     folder
 }
 
-/// Makes an image with the kernel, unless it is there already. Panics with what is missing if it cannot be made.
+/// Makes an image with the kernel, unless it is there already: of the seed that the case has, or of `UNDELFS_TEST_SEED`. Panics with what
+/// is missing if it cannot be made.
 pub fn image(name: &str, arguments: &[&str]) -> PathBuf {
     let folder = folder();
-    let output =
-        Command::new(root().join("scripts/make-image")).arg(name).arg(&folder).args(arguments).output().expect("scripts/make-image runs");
+    let mut command = Command::new(root().join("scripts/make-image"));
+    command.arg(name).arg(&folder).args(arguments);
+    if let Some(seed) = std::env::var_os("UNDELFS_TEST_SEED").filter(|_| !arguments.contains(&"--seed")) {
+        command.arg("--seed").arg(seed);
+    }
+    let output = command.output().expect("scripts/make-image runs");
     assert!(output.status.success(), "scripts/make-image {name}: {}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim().lines().last().expect("scripts/make-image prints the path").to_owned())
 }
