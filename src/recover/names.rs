@@ -27,7 +27,11 @@ pub fn paths(recovery: &Recovery, inodes: &Inodes, progress: &dyn Progress) -> V
             progress.step("finding names", number, total);
         }
         let mut paths: Vec<Vec<u8>> = vec![];
-        for fact in names_of(&facts, file) {
+        let mut names = names_of(&facts, file);
+        if names.is_empty() {
+            names.extend(next_name(resolver.fs, &facts, file));
+        }
+        for fact in names {
             let path = resolver.path(fact, file);
             if !paths.contains(&path) {
                 paths.push(path);
@@ -78,6 +82,14 @@ fn names_of<'a>(facts: &'a Facts, file: &LostFile) -> Vec<&'a Fact> {
     let mut uncertain: Vec<_> = all().filter(|fact| !fact.certain).filter(meant).collect();
     uncertain.sort_by(|a, b| b.first.cmp(&a.first).then_with(|| (a.folder, &a.name).cmp(&(b.folder, &b.name))));
     uncertain
+}
+
+/// The first name that is seen after a file that lives on was cut: nothing tells which it had before, and by this one people know it.
+fn next_name<'a>(fs: &Filesystem, facts: &'a Facts, file: &LostFile) -> Option<&'a Fact> {
+    let ino = file.ino.filter(|_| file.loss == Loss::Truncated)?;
+    let lives_on = fs.read_inode(ino).is_ok_and(|inode| inode.links > 0 && Some(inode.generation) == file.generation);
+    let later = |fact: &&Fact| fact.certain && fact.first >= file.span.unlinked && fits(fact.file_type, file);
+    facts.of(ino).iter().filter(later).min_by_key(|fact| fact.first).filter(|_| lives_on)
 }
 
 struct Resolver<'a> {
