@@ -18,7 +18,7 @@ use std::process::Command;
 use std::time::Duration;
 use undelfs::format::dir_block::DirBlock;
 use undelfs::image::ImageOptions;
-use undelfs::recover::{Recovery, State};
+use undelfs::recover::{LostFile, Recovery, State};
 use undelfs::run::Evidence;
 use undelfs::units::{Block, FileBlock, Ino, Time};
 
@@ -94,7 +94,10 @@ fn rev0() {
     let (truth, _) = truth::read(&path);
     let recovery = recover(ImageOptions::new(&path));
     let (fs, geometry) = (recovery.filesystem(), recovery.filesystem().geometry());
-    let made_up = recovery.files().iter().find(|file| file.ino.is_some() || !file.paths.is_empty());
+    // Whose a chain is, what the kernel left of an inode may tell.
+    let is_lost =
+        |ino: Ino, file: &LostFile| truth.lost.iter().any(|life| life.inode == ino.0 && life.generation == file.generation.map(|g| g.0));
+    let made_up = recovery.files().iter().find(|file| file.ino.is_some_and(|ino| !is_lost(ino, file)) || !file.paths.is_empty());
     assert!(made_up.is_none() && fs.damage().is_empty(), "{made_up:?}, {:?}", fs.damage());
     let info = recovery.info();
     assert_eq!((info.kind, info.features.len(), info.inode_size, info.journal.is_none()), ("ext2", 0, 128, true));
@@ -189,7 +192,8 @@ fn churn() {
     let recovery = recover(ImageOptions::new(&path));
     nothing_is_left_out(&recovery, &truth, &hashes);
     let chains = Chains::of_image(&path, &truth, hashes.clone(), 0).judge(&recovery);
-    assert_eq!((chains.wrongs(), chains.invented, chains.left_out), (0, 0, 0), "{chains}");
+    let strange: Vec<_> = chains.faults.iter().filter(|fault| fault.starts_with("invented")).collect();
+    assert_eq!((chains.wrongs(), chains.invented, chains.left_out), (0, 0, 0), "{chains} {strange:#?}");
     // What has no inode is matched by its blocks instead.
     let oracle = Oracle::new(&recovery);
     let nobody_knows = |fault: &str| {
@@ -205,7 +209,10 @@ fn churn() {
             && !nobody_knows(fault)
     };
     assert_eq!(verdict.faults.iter().find(told), None, "sizes, paths and all else are exact");
+    // Of many that were lost in one transaction, a later one may have taken the only copy of an inode's pointers out of the log.
     truth.lost.drain(..truth.lost.len() - LAST_LOSS);
+    truth.lost.retain(|life| oracle.knows_size(life));
+    assert!(truth.lost.len() * 10 >= LAST_LOSS * 9, "{} of the last are known", truth.lost.len());
     let mut verdict = judge::judge(&recover(ImageOptions::new(path)), &truth, &hashes);
     verdict.faults.retain(|fault| !fault.starts_with("invented"));
     assert!(verdict.faults.is_empty() && verdict.standing == verdict.right, "{verdict:#?}");

@@ -14,6 +14,9 @@ use crate::units::{Block, FileBlock, Ino, Moment};
 use roaring::RoaringTreemap;
 use std::collections::HashMap;
 
+/// One in so many cases of chance is too much.
+const CHANCE: u64 = 100;
+
 /// A file in use whose content was written after it was made, and which has indirect blocks.
 struct Stump {
     ino: Ino,
@@ -64,9 +67,12 @@ pub fn find(fs: &Filesystem, survey: &Survey, chains: &[Chain], spare: &RoaringT
     });
     stumps.sort_unstable_by_key(|stump| stump.last);
     let mut found: Vec<Cut> = vec![];
+    // That two numbers below the pointers of a block add up to a third is chance where it is asked often.
+    let asked = chains.iter().filter(loose).count() * stumps.iter().filter(|stump| stump.followed > 0).count();
+    let ends: &[Stump] = if asked as u64 * CHANCE <= fs.pointers_per_block() { &stumps } else { &[] };
     for (at, chain) in chains.iter().enumerate().filter(|(_, chain)| loose(chain)) {
         let near = before(&stumps, fs, survey, chain, spare).filter_map(|stump| Some((stump, goes_on(fs, survey, chain, stump, spare)?)));
-        let mut fitting: Vec<(&Stump, FileBlock)> = near.chain(apart(&stumps, fs, survey, chain, spare)).collect();
+        let mut fitting: Vec<(&Stump, FileBlock)> = near.chain(apart(ends, fs, survey, chain, spare)).collect();
         fitting.sort_by_key(|(stump, _)| stump.ino);
         fitting.dedup_by_key(|(stump, _)| stump.ino);
         // What several fit equally well is nobody's.

@@ -4,10 +4,12 @@
 //! block: the bitmap of today, the bitmap's copies in the journal, copies and revokes of the block itself.
 
 use crate::bitmaps::Bitmaps;
+use crate::format::indirect;
 use crate::fs::{Filesystem, test_bit};
 use crate::journal::Copy;
 use crate::units::{Block, Moment};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 /// By group and index of the first copy that counts.
 type Derived = Bitmaps<(u64, usize)>;
@@ -21,6 +23,8 @@ pub struct Reuse {
     used: Derived,
     /// Copies of bitmaps.
     copies: Derived,
+    /// Copies of which nothing tells whose they are, by the pointer with which they begin.
+    loose: OnceLock<HashMap<Block, Vec<Copy>>>,
 }
 
 impl Reuse {
@@ -34,6 +38,21 @@ impl Reuse {
         }
         let copy = *self.bitmap_copies(fs, group).get(index)?;
         Some(self.copies.put((group, index), fs.journal().read_copy(fs.image(), copy).ok()?))
+    }
+
+    /// The copies in the log of which nothing tells whose they are and that begin with a pointer to this block, in the order of the log.
+    pub fn loose(&self, fs: &Filesystem, first: Block) -> &[Copy] {
+        let all = || {
+            let mut loose: HashMap<Block, Vec<Copy>> = HashMap::new();
+            for copy in fs.journal().loose() {
+                let bytes = fs.journal().read_copy(fs.image(), *copy).unwrap_or_default();
+                if let Some(first) = indirect::parse(&bytes).next().flatten().filter(|first| fs.geometry().superblock.contains(*first)) {
+                    loose.entry(first).or_default().push(*copy);
+                }
+            }
+            loose
+        };
+        self.loose.get_or_init(all).get(&first).map_or(&[], Vec::as_slice)
     }
 
     /// Whether a block that was freed at `freed` (in the transaction that ended then, or later) was seen free and after that in use again.

@@ -103,10 +103,14 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let until = if kept > 0 { self.owned_until().max(span.kept_until) } else { self.owned_until() };
         let cut = |bytes: &mut [u8], left: u64| bytes.iter_mut().skip(left.saturating_mul(4) as usize).for_each(|byte| *byte = 0);
         let mut copies = self.reuse.copies_of_owner(fs, block, span.since(), until);
+        copies.retain(ours);
+        if copies.is_empty() && level == 1 {
+            copies.extend(self.loose_copy(first));
+        }
         // What was cut off and written anew in one transaction has other pointers in its copy: those before count.
         copies.sort_by_key(|copy| copy.moment > span.last);
         let (mut seen, mut absent) = (false, UNCERTAIN);
-        for copy in copies.into_iter().filter(ours) {
+        for copy in copies {
             let Ok(mut bytes) = fs.journal().read_copy(fs.image(), copy) else { continue };
             if copy.moment > self.owned_until() {
                 cut(&mut bytes, kept);
@@ -165,6 +169,15 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             return lost("its indirect block no longer holds pointers");
         }
         Table { entries, absent: if self.zeros_are_holes { HOLE } else { absent } }
+    }
+
+    /// A block of the log of which nothing tells whose copy it is, but whose pointers say it.
+    fn loose_copy(&self, first: FileBlock) -> Option<Copy> {
+        let Mapping::Indirect { pointers, .. } = &self.file.mapping else { return None };
+        let before = pointers[indirect::DIRECT as usize - 1].filter(|_| first.0 == indirect::DIRECT)?;
+        let read = |copy: &Copy| self.fs.journal().read_copy(self.fs.image(), *copy);
+        let mut copies = self.reuse.loose(self.fs, before.block.plus(1)).iter().rev();
+        copies.find(|copy| read(copy).is_ok_and(|bytes| self.continues(&bytes, first))).copied()
     }
 
     /// Whether the pointers in a block say themselves that they are what this file had from its file block `first` on: the first of them
