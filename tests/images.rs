@@ -200,7 +200,8 @@ fn churn() {
         let of = |life: &&Life| fault.starts_with(&format!("inode {} generation {:?} {} ", life.inode, life.generation, life.path));
         let mut lives = truth.lost.iter().filter(of);
         fault.ends_with(": path []") && !lives.clone().any(|life| oracle.knows_name(life))
-            || fault.contains("): size ") && !lives.any(|life| oracle.knows_size(life))
+            || fault.contains("): size ") && !lives.clone().any(|life| oracle.knows_size(life))
+            || fault.contains("): mode ") && !lives.any(|life| oracle.knows_owner(life))
     };
     let told = |fault: &&String| {
         !fault.starts_with("absent: ")

@@ -22,6 +22,7 @@ FIEMAP_FLAG_SYNC = 1
 FIEMAP_EXTENT_LAST = 1
 FIEMAP_EXTENT_UNKNOWN_OR_DELALLOC = 2 | 4
 
+MNT_DETACH = 2
 CLONE_NEWNS = 0x00020000
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -62,6 +63,11 @@ def prepare():
     if libc.unshare(CLONE_NEWNS) != 0:
         raise Refusal(f"may not mount here: {os.strerror(ctypes.get_errno())}")
     run("mount", "--make-rprivate", "/")
+    # What others have mounted from loop devices must not stay mounted because this process holds it.
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+        others = [line.split()[1] for line in mounts if line.startswith("/dev/loop")]
+    for point in others:
+        libc.umount2(point.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1"), MNT_DETACH)
 
 
 def syncfs(fd):

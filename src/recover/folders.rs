@@ -114,6 +114,11 @@ impl Facts {
         let deaths = self.deaths.get(&ino)?;
         deaths.iter().rev().find(|(died, _)| *died <= moment).map(|(_, generation)| *generation)
     }
+
+    /// Generation of the life that an inode had at `moment`, if that has ended since.
+    pub fn life_at(&self, ino: Ino, moment: Moment) -> Option<Generation> {
+        self.deaths.get(&ino)?.iter().find(|(died, _)| *died > moment).map(|(_, generation)| *generation)
+    }
 }
 
 impl Collector<'_> {
@@ -267,7 +272,12 @@ impl Collector<'_> {
             let Some(block) = DirBlock::parse(&bytes, self.inodes()) else { continue };
             let best = self.votes.get(&index).and_then(|votes| votes.iter().max_by_key(|(home, votes)| (**votes, **home)));
             let folder = block.dot.or_else(|| self.owner_at(*best?.0, moment, None));
-            let facts: Vec<_> = block.entries.iter().map(|entry| uncertain(folder, entry, moment, Moment::NOW)).collect();
+            let fact = |entry: &Entry<'_>| match entry.removed {
+                true if moment > Moment::PAST => uncertain(folder, entry, Moment::PAST, moment),
+                true => uncertain(folder, entry, Moment::PAST, Moment::NOW),
+                false => uncertain(folder, entry, moment, Moment::NOW),
+            };
+            let facts: Vec<_> = block.entries.iter().map(fact).collect();
             facts.into_iter().for_each(|fact| self.add(fact));
         }
     }

@@ -74,22 +74,25 @@ fn names_of<'a>(facts: &'a Facts, file: &LostFile) -> Vec<&'a Fact> {
         names.sort_by(|a, b| b.removed.cmp(&a.removed).then_with(|| (a.folder, &a.name).cmp(&(b.folder, &b.name))));
         return names;
     }
-    // What stands in the slack of folders that are still there, in blocks of deleted folders and in nameless copies tells
-    // no time but "before": the newest life that had ended by then is meant.
+    // What stands in the slack of folders that are still there and in blocks of deleted folders tells no time but "before": the newest life
+    // that had ended by then is meant. What is in use in a copy without a tag names the life of that moment.
     let meant = |fact: &&Fact| {
-        fact.removed > born && facts.newest_life_before(ino, fact.removed).is_none_or(|generation| Some(generation) == file.generation)
+        let life = if fact.first > Moment::PAST { facts.life_at(ino, fact.first) } else { facts.newest_life_before(ino, fact.removed) };
+        fact.removed > born && life.is_none_or(|generation| Some(generation) == file.generation)
     };
     let mut uncertain: Vec<_> = all().filter(|fact| !fact.certain).filter(meant).collect();
     uncertain.sort_by(|a, b| b.first.cmp(&a.first).then_with(|| (a.folder, &a.name).cmp(&(b.folder, &b.name))));
     uncertain
 }
 
-/// The first name that is seen after a file that lives on was cut: nothing tells which it had before, and by this one people know it.
+/// The first name that is seen after a file that lived on was cut: nothing tells which it had before, and by this one people knew it.
 fn next_name<'a>(fs: &Filesystem, facts: &'a Facts, file: &LostFile) -> Option<&'a Fact> {
     let ino = file.ino.filter(|_| file.loss == Loss::Truncated)?;
-    let lives_on = fs.read_inode(ino).is_ok_and(|inode| inode.links > 0 && Some(inode.generation) == file.generation);
+    let lives_on = || fs.read_inode(ino).is_ok_and(|inode| inode.links > 0 && Some(inode.generation) == file.generation);
     let later = |fact: &&Fact| fact.certain && fact.first >= file.span.unlinked && fits(fact.file_type, file);
-    facts.of(ino).iter().filter(later).min_by_key(|fact| fact.first).filter(|_| lives_on)
+    let next = facts.of(ino).iter().filter(later).min_by_key(|fact| fact.first)?;
+    let is_own = facts.life_at(ino, next.first).map_or_else(lives_on, |generation| Some(generation) == file.generation);
+    is_own.then_some(next)
 }
 
 struct Resolver<'a> {

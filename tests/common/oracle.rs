@@ -51,6 +51,12 @@ impl<'a> Oracle<'a> {
         self.copies(life).iter().any(|inode| inode.size == life.size)
     }
 
+    /// Whether a copy of a life's inode stands from before it was deleted: the kernel takes away the upper halves of the owner's numbers
+    /// then (`ext4_fill_raw_inode`).
+    pub fn knows_owner(&self, life: &Life) -> bool {
+        self.copies(life).iter().any(|inode| inode.links > 0)
+    }
+
     /// Whether an entry of a folder stands anywhere, be it in a block that is none any more, that gives a life's inode its name.
     pub fn knows_name(&self, life: &Life) -> bool {
         let path = decode(life.path_now.as_ref().unwrap_or(&life.path));
