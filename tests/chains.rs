@@ -251,6 +251,12 @@ fn indirect_blocks_of_a_larger_file_reused_in_turn() {
     reuse_each("big600", 12, 20, 99.9);
 }
 
+/// The DINDs under a TIND, and itself: their INDs are still joined, and as many as a DIND has.
+#[test]
+fn inner_indirect_blocks_reused_in_turn() {
+    reuse_each("deep", 13, 0, 99.9);
+}
+
 /// As a restarted truncate leaves them: inside an IND zeroed from the first pointer on, inside a DIND from the last.
 #[test]
 fn indirect_blocks_zeroed() {

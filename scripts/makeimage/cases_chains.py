@@ -89,6 +89,25 @@ def big600(b):
     b.claim_all_stand(rec.lost)
 
 
+@case("deep", "one file of 280 MB in blocks of 1 KiB: a TIND and four DINDs; deleted, then the journal wraps")
+def deep(b):
+    b.mkfs(512 * MB, "-b 1024 -I 256 -J size=4")
+    rec = b.mount()
+    rec.mkdir(b"/mysql")
+    growing = [b"/mysql/messages.MYD", b"/mysql/messages.MYI"]
+    for path in growing:
+        rec.write(path, rec.data(1000))
+    small = small_files(b)
+    grow(b, growing, [280 * MB + 2345, 60 * MB], [24 * MB, 4 * MB])
+    b.sync()
+    rec.unlink(growing[0])
+    wrap(b, small)
+    b.finish()
+    claim_chain(b, rec.lost[0], 8)
+    b.claim_in_journal(rec.lost, 0, 0, "wrapped")
+    b.claim_all_stand(rec.lost)
+
+
 def lose_together(b, names, sizes, pieces, every_turn=lambda: None):
     """Files grown side by side, with one between them that stays; all but that one lost in one go, then the journal wraps."""
     rec = b.rec

@@ -23,6 +23,9 @@ const NEAR: u64 = 64;
 /// INDs that can be lost in one gap. More than a few and the count of what lies between proves nothing.
 const MOST_LOST: u64 = 16;
 
+/// Blocks from the last one of an IND to the first one of the next under another DIND: both may stand in between.
+const BETWEEN: u64 = 3;
+
 /// The ends of a tree.
 struct Ends {
     /// Its first data block, if that is the first one it maps or it is sparse.
@@ -49,6 +52,16 @@ struct Joiner<'a> {
 struct Link {
     next: usize,
     lost: u64,
+}
+
+/// What leads back to INDs without a DIND.
+struct Backward {
+    /// The tree before each, and the INDs lost between.
+    before: HashMap<usize, (usize, u64)>,
+    /// By their last data block.
+    by_tail: HashMap<Block, usize>,
+    /// Those that nothing follows, by their own block.
+    by_root: HashMap<Block, usize>,
 }
 
 /// The first data block of an IND. Where a sparse file begins with a hole, the block that the hole would have.
@@ -81,25 +94,153 @@ fn without_shortcuts(found: &mut Vec<(usize, usize, u64)>) {
 
 /// Puts trees together to chains.
 pub fn chains(fs: &Filesystem, survey: &Survey, trees: &Trees, spare: &RoaringTreemap) -> Vec<Chain> {
-    let per = fs.pointers_per_block();
-    let ends = |tree: &Tree| {
-        let page = |at: usize| &survey.pages[at];
-        let (first, last) = (tree.leaves().next(), tree.leaves().next_back());
-        Ends {
-            head: first.filter(|(number, _)| *number == 0).and_then(|(_, at)| head(page(at))),
-            first: first.map(|(number, at)| (page(at).first, number * per + u64::from(page(at).begin))),
-            tail: last.and_then(|(_, at)| tail(page(at), per)),
-            last_leaf: last.map_or(0, |(number, _)| number),
-        }
-    };
-    let joiner = Joiner { fs, survey, trees: &trees.trees, ends: trees.trees.iter().map(ends).collect(), spare };
-    let mut next = joiner.links();
-    joiner.bridge(&mut next);
+    let joiner = Joiner::new(fs, survey, &trees.trees, spare);
+    let (mut next, adopted) = joiner.adopt(joiner.linked());
+    let joiner = adopted.as_deref().map_or(joiner, |trees| Joiner::new(fs, survey, trees, spare));
+    if adopted.is_some() {
+        next = joiner.linked();
+    }
+    joiner.lead_to_tinds(&mut next);
     joiner.pair(&mut next);
     joiner.sequences(&next).into_iter().map(|sequence| joiner.chain(&sequence)).collect()
 }
 
-impl Joiner<'_> {
+impl<'a> Joiner<'a> {
+    fn new(fs: &'a Filesystem, survey: &'a Survey, trees: &'a [Tree], spare: &'a RoaringTreemap) -> Self {
+        let per = fs.pointers_per_block();
+        let ends = |tree: &Tree| {
+            let page = |at: usize| &survey.pages[at];
+            let (first, last) = (tree.leaves().next(), tree.leaves().next_back());
+            Ends {
+                head: first.filter(|(number, _)| *number == 0).and_then(|(_, at)| head(page(at))),
+                first: first.map(|(number, at)| (page(at).first, number * per + u64::from(page(at).begin))),
+                tail: last.and_then(|(_, at)| tail(page(at), per)),
+                last_leaf: last.map_or(0, |(number, _)| number),
+            }
+        };
+        Joiner { fs, survey, trees, ends: trees.iter().map(ends).collect(), spare }
+    }
+
+    /// For each tree the one that follows it.
+    fn linked(&self) -> HashMap<usize, Link> {
+        let mut next = self.links();
+        self.bridge(&mut next);
+        next
+    }
+
+    /// Gives TINDs the INDs of DINDs that are lost between others: those that begin where the IND before the gap ends, and of which there are
+    /// exactly as many as a DIND names, up to where the next one's begin. Returns what follows what, and all trees if any has more now.
+    fn adopt(&self, next: HashMap<usize, Link>) -> (HashMap<usize, Link>, Option<Vec<Tree>>) {
+        let per = self.fs.pointers_per_block();
+        if self.trees.iter().all(|tree| tree.level < 3) {
+            return (next, None);
+        }
+        let loose = (0..self.trees.len()).filter(|at| self.trees[*at].level == 1);
+        let by_head: HashMap<Block, usize> = loose.filter_map(|at| Some((self.ends[at].head?, at))).collect();
+        let by = self.backward(&next);
+        let page = |at: usize| &self.survey.pages[at];
+        let mut trees = self.trees.to_vec();
+        let mut adopted = HashSet::new();
+        for tree in trees.iter_mut().filter(|tree| tree.level == 3) {
+            let leaves: Vec<(u64, usize)> = tree.leaves().collect();
+            let gaps = leaves.windows(2).filter(|pair| pair[0].0 % per == per - 1 && pair[0].0 + 1 + per == pair[1].0);
+            for gap in gaps {
+                let [(last, before), (_, after)] = gap else { continue };
+                let Some(tail) = tail(page(*before), per) else { continue };
+                let follows = |from: Block, to: Block| (1..=BETWEEN).contains(&to.get().wrapping_sub(from.get()));
+                let mut at = (1..=BETWEEN).find_map(|step| by_head.get(&tail.plus(step))).copied();
+                let (mut number, mut found, mut end) = (last + 1, vec![], None);
+                while let Some(here) = at.filter(|here| self.trees[*here].level == 1 && found.len() as u64 <= per) {
+                    found.push((here, number));
+                    end = self.ends[here].tail;
+                    let link = next.get(&here);
+                    number += 1 + link.map_or(0, |link| link.lost);
+                    at = link.map(|link| link.next);
+                }
+                let leads = end.zip(head(page(*after))).is_some_and(|(end, after)| follows(end, after));
+                if leads && number == last + 1 + per && found.iter().all(|(here, _)| !adopted.contains(here)) {
+                    adopted.extend(found.iter().map(|(here, _)| *here));
+                    tree.pages.extend(found.iter().map(|(here, number)| (1, *number, self.trees[*here].root)));
+                }
+            }
+            if let Some((number, first)) = leaves.first().filter(|(number, _)| *number == per)
+                && let Some(found) = self.walk_back(page(*first), *number, &by)
+                && found.iter().all(|(here, _)| !adopted.contains(here))
+            {
+                adopted.extend(found.iter().map(|(here, _)| *here));
+                tree.pages.extend(found.iter().map(|(here, number)| (1, *number, self.trees[*here].root)));
+            }
+            // In the order of the file, upper levels first.
+            tree.pages.sort_by_key(|(level, first, _)| (*first, std::cmp::Reverse(*level)));
+        }
+        if adopted.is_empty() {
+            return (next, None);
+        }
+        let mut at = 0;
+        trees.retain(|_| {
+            at += 1;
+            !adopted.contains(&(at - 1))
+        });
+        (next, Some(trees))
+    }
+
+    /// What leads back from an IND to the loose ones before it.
+    fn backward(&self, next: &HashMap<usize, Link>) -> Backward {
+        let loose = || (0..self.trees.len()).filter(|at| self.trees[*at].level == 1);
+        let ends = loose().filter(|at| !next.contains_key(at));
+        Backward {
+            before: next.iter().map(|(at, link)| (link.next, (*at, link.lost))).collect(),
+            by_tail: loose().filter_map(|at| Some((self.ends[at].tail?, at))).collect(),
+            by_root: ends.map(|at| (self.root(at).block, at)).collect(),
+        }
+    }
+
+    /// The loose INDs before an IND, exactly `count` of them, with the number of each: its data follows that of the one before, or it stands
+    /// next behind one that nothing else follows.
+    fn walk_back(&self, from: &Page, count: u64, by: &Backward) -> Option<Vec<(usize, u64)>> {
+        let back = |from: Block, steps: std::ops::RangeInclusive<u64>, of: &HashMap<Block, usize>| {
+            steps.filter_map(|step| Block::new(from.get().checked_sub(step)?)).find_map(|block| of.get(&block).copied())
+        };
+        let (mut left, mut found, mut seen) = (count, vec![], HashSet::new());
+        let (mut page, mut linked) = (from, None);
+        while left > 0 {
+            let by_data = || head(page).and_then(|head| back(head, 1..=BETWEEN, &by.by_tail));
+            let (at, lost) = linked.or_else(|| Some((by_data().or_else(|| back(page.block, 1..=NEAR, &by.by_root))?, 0)))?;
+            left = left.checked_sub(lost + 1)?;
+            if self.trees[at].level != 1 || !seen.insert(at) {
+                return None;
+            }
+            found.push((at, left));
+            (page, linked) = (self.root(at), by.before.get(&at).copied());
+        }
+        found.reverse();
+        Some(found)
+    }
+
+    /// Links the IND and the INDs of a lost DIND with the TIND behind them, where there are exactly as many.
+    fn lead_to_tinds(&self, next: &mut HashMap<usize, Link>) {
+        let per = self.fs.pointers_per_block();
+        let tinds: Vec<usize> = (0..self.trees.len()).filter(|at| self.trees[*at].level == 3 && self.ends[*at].head.is_some()).collect();
+        if tinds.is_empty() {
+            return;
+        }
+        let by = self.backward(next);
+        let before = |at: usize| {
+            let (_, first) = self.trees[at].leaves().next()?;
+            Some((at, self.walk_back(&self.survey.pages[first], 1 + per, &by)?))
+        };
+        let found: Vec<(usize, Vec<(usize, u64)>)> = tinds.into_iter().filter_map(before).collect();
+        for (at, found) in found {
+            let followers = found.iter().skip(1).copied().chain([(at, 1 + per)]);
+            let links: Vec<_> =
+                found.iter().zip(followers).map(|(from, to)| (from.0, Link { next: to.0, lost: to.1 - from.1 - 1 })).collect();
+            // Nobody else is followed by one of them.
+            let own: HashSet<usize> = links.iter().map(|(_, link)| link.next).collect();
+            next.retain(|_, link| !own.contains(&link.next));
+            next.extend(links);
+        }
+    }
+
     fn root(&self, tree: usize) -> &Page {
         &self.survey.pages[self.trees[tree].root]
     }
@@ -108,9 +249,9 @@ impl Joiner<'_> {
     fn may_follow(&self, level: u8, last: u64, next: u8) -> bool {
         let per = self.fs.pointers_per_block();
         match (level, next) {
-            // IND and DIND; INDs of a DIND that is lost; a DIND that lost its last entries, and the INDs that these named.
-            (1, 1 | 2) => true,
-            (2, 1) => last + 1 < per,
+            // IND and DIND; INDs of a DIND that is lost, and what comes behind it; a DIND, and the INDs that its last entries named, or those of
+            // the next one.
+            (1, _) | (2, 1) => true,
             (2, 2 | 3) => last + 1 == per,
             (3, 1 | 2) => true,
             _ => false,
