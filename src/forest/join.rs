@@ -128,47 +128,26 @@ impl<'a> Joiner<'a> {
         next
     }
 
-    /// Gives TINDs the INDs of DINDs that are lost between others: those that begin where the IND before the gap ends, and of which there are
-    /// exactly as many as a DIND names, up to where the next one's begin. Returns what follows what, and all trees if any has more now.
+    /// Gives TINDs the INDs of DINDs that are lost: those that lead to the first one of the next DIND, if there are exactly as many as a DIND
+    /// names. Returns what follows what, and all trees if any has more now.
     fn adopt(&self, next: HashMap<usize, Link>) -> (HashMap<usize, Link>, Option<Vec<Tree>>) {
         let per = self.fs.pointers_per_block();
         if self.trees.iter().all(|tree| tree.level < 3) {
             return (next, None);
         }
-        let loose = (0..self.trees.len()).filter(|at| self.trees[*at].level == 1);
-        let by_head: HashMap<Block, usize> = loose.filter_map(|at| Some((self.ends[at].head?, at))).collect();
         let by = self.backward(&next);
-        let page = |at: usize| &self.survey.pages[at];
         let mut trees = self.trees.to_vec();
         let mut adopted = HashSet::new();
         for tree in trees.iter_mut().filter(|tree| tree.level == 3) {
             let leaves: Vec<(u64, usize)> = tree.leaves().collect();
-            let gaps = leaves.windows(2).filter(|pair| pair[0].0 % per == per - 1 && pair[0].0 + 1 + per == pair[1].0);
-            for gap in gaps {
-                let [(last, before), (_, after)] = gap else { continue };
-                let Some(tail) = tail(page(*before), per) else { continue };
-                let follows = |from: Block, to: Block| (1..=BETWEEN).contains(&to.get().wrapping_sub(from.get()));
-                let mut at = (1..=BETWEEN).find_map(|step| by_head.get(&tail.plus(step))).copied();
-                let (mut number, mut found, mut end) = (last + 1, vec![], None);
-                while let Some(here) = at.filter(|here| self.trees[*here].level == 1 && found.len() as u64 <= per) {
-                    found.push((here, number));
-                    end = self.ends[here].tail;
-                    let link = next.get(&here);
-                    number += 1 + link.map_or(0, |link| link.lost);
-                    at = link.map(|link| link.next);
-                }
-                let leads = end.zip(head(page(*after))).is_some_and(|(end, after)| follows(end, after));
-                if leads && number == last + 1 + per && found.iter().all(|(here, _)| !adopted.contains(here)) {
+            let ends = std::iter::once(0).chain(leaves.iter().map(|(number, _)| number + 1));
+            let gaps = ends.zip(&leaves).filter(|(end, (number, _))| end.is_multiple_of(per) && end + per == *number);
+            for (start, (_, after)) in gaps {
+                let found = self.walk_back(&self.survey.pages[*after], per, &by).unwrap_or_default();
+                if found.iter().all(|(here, _)| !adopted.contains(here)) {
                     adopted.extend(found.iter().map(|(here, _)| *here));
-                    tree.pages.extend(found.iter().map(|(here, number)| (1, *number, self.trees[*here].root)));
+                    tree.pages.extend(found.iter().map(|(here, number)| (1, start + number, self.trees[*here].root)));
                 }
-            }
-            if let Some((number, first)) = leaves.first().filter(|(number, _)| *number == per)
-                && let Some(found) = self.walk_back(page(*first), *number, &by)
-                && found.iter().all(|(here, _)| !adopted.contains(here))
-            {
-                adopted.extend(found.iter().map(|(here, _)| *here));
-                tree.pages.extend(found.iter().map(|(here, number)| (1, *number, self.trees[*here].root)));
             }
             // In the order of the file, upper levels first.
             tree.pages.sort_by_key(|(level, first, _)| (*first, std::cmp::Reverse(*level)));
@@ -195,7 +174,7 @@ impl<'a> Joiner<'a> {
         }
     }
 
-    /// The loose INDs before an IND, exactly `count` of them, with the number of each: its data follows that of the one before, or it stands
+    /// The loose INDs before an IND, if they are exactly `count`, with the number of each: its data follows that of the one before, or it stands
     /// next behind one that nothing else follows.
     fn walk_back(&self, from: &Page, count: u64, by: &Backward) -> Option<Vec<(usize, u64)>> {
         let back = |from: Block, steps: std::ops::RangeInclusive<u64>, of: &HashMap<Block, usize>| {
@@ -214,7 +193,9 @@ impl<'a> Joiner<'a> {
             (page, linked) = (self.root(at), by.before.get(&at).copied());
         }
         found.reverse();
-        Some(found)
+        // With one more before it, they are another row's.
+        let goes_back = linked.is_some_and(|(at, _)| self.trees[at].level == 1);
+        (!goes_back).then_some(found)
     }
 
     /// Links the IND and the INDs of a lost DIND with the TIND behind them, where there are exactly as many.
