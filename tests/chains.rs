@@ -88,6 +88,14 @@ fn emptied_files() {
     assert_eq!((verdict.rights(), verdict.missed), (verdict.standing, 0), "{verdict}");
 }
 
+/// What is left of its last IND, and the INDs behind, are free and far apart: as many blocks as are missing tell that they are one file's.
+#[test]
+fn a_file_cut_before_a_break_of_the_disk() {
+    let verdict = check("severed");
+    demand("severed", &verdict, 99.0);
+    assert!(verdict.paths == 1 && verdict.owners == 1, "{verdict}");
+}
+
 #[test]
 fn a_quarter_overwritten() {
     // The IND that begins the file is among the overwritten: where its 1,024 blocks and those before were in the file, nothing says.

@@ -7,6 +7,7 @@ from .builder import case
 from .cases_blocks import grow
 from .cases_files import MB
 from .layout import DIRECT
+from .system import fiemap
 
 LEVELS = ["IND", "DIND", "TIND"]
 
@@ -227,9 +228,33 @@ def emptied(b):
     b.claim_all_stand(rec.lost[2:], 0.5, "of the rewritten file more than half")
 
 
+@case("severed", "a file cut shortly before a break of the disk, behind which its next IND's blocks begin; then the journal wraps")
+def severed(b):
+    b.mkfs(512 * MB, "-b 4096 -I 256 -J size=4")
+    rec = b.mount()
+    rec.mkdir(b"/log")
+    growing = [b"/log/severed", b"/log/kept", b"/log/other"]
+    for path in growing:
+        rec.write(path, rec.data(1000))
+    small = small_files(b)
+    grow(b, growing, [90 * MB + 700, 80 * MB, 70 * MB], 3 * MB)
+    b.sync()
+    with open(rec.disk.at(growing[0]), "rb") as file:
+        runs = fiemap(file.fileno(), b.block_size)
+    per = b.block_size // 4
+    # Breaks with whole runs around them up to the next IND, behind which the file still goes on; backwards ones first.
+    breaks = [(to[1] > before[1], to[0]) for before, to in zip(runs, runs[1:])
+              if before[2] >= 100 and (end := DIRECT + -(-(to[0] - DIRECT) // per) * per) <= to[0] + to[2] and end > to[0] and end + per < runs[-1][0]]
+    b.claim(bool(breaks), "there is a break between two INDs")
+    rec.truncate(growing[0], (min(breaks)[1] - 50) * b.block_size)
+    wrap(b, small)
+    b.finish()
+    b.claim_all_stand(rec.lost)
+
+
 def overwrite(b, sizes):
     """A file of 160 MB deleted on a nearly full disk, then new files of such sizes in part of its place."""
-    b.mkfs(320 * MB, "-b 4096 -I 256 -N 8192 -J size=4")
+    b.mkfs(512 * MB, "-b 4096 -I 256 -N 8192 -J size=4")
     rec = b.mount()
     rec.mkdir(b"/db")
     growing = [b"/db/lost.MYD", b"/db/kept.MYD"]
