@@ -244,7 +244,7 @@ def severed(b):
     per = b.block_size // 4
     # Breaks with whole runs around them up to the next IND, behind which the file still goes on; backwards ones first.
     breaks = [(to[1] > before[1], to[0]) for before, to in zip(runs, runs[1:])
-              if before[2] >= 100 and (end := DIRECT + -(-(to[0] - DIRECT) // per) * per) <= to[0] + to[2] and end > to[0] and end + per < runs[-1][0]]
+              if before[2] >= 100 and (end := DIRECT + -(-(to[0] - DIRECT) // per) * per) <= to[0] + to[2] and end >= to[0] + 32 and end + per < runs[-1][0]]
     b.claim(bool(breaks), "there is a break between two INDs")
     rec.truncate(growing[0], (min(breaks)[1] - 50) * b.block_size)
     wrap(b, small)
@@ -254,7 +254,7 @@ def severed(b):
 
 def overwrite(b, sizes):
     """A file of 160 MB deleted on a nearly full disk, then new files of such sizes in part of its place."""
-    b.mkfs(512 * MB, "-b 4096 -I 256 -N 8192 -J size=4")
+    b.mkfs(320 * MB, "-b 4096 -I 256 -N 8192 -J size=4")
     rec = b.mount()
     rec.mkdir(b"/db")
     growing = [b"/db/lost.MYD", b"/db/kept.MYD"]

@@ -267,8 +267,8 @@ impl Direct {
 /// blocks 0 of other files made then, in the order in which the files went on, as their INDs have it; the rest of small files is
 /// where the CPU that wrote it keeps room for such (`ext4_mb_group_or_file`, fs/ext4/mballoc.c), so that its order may be another. So where
 /// as many spare blocks stand before the files of a group, or around them, as blocks are missing, they are these; else what is missing
-/// of a single file is a run of exactly that length.
-pub fn complete_direct(fs: &Filesystem, found: &mut [Option<Direct>], spare: &RoaringTreemap) {
+/// of a single file is a run of exactly that length. `is_head` says of a block that it begins as files of a known kind do.
+pub fn complete_direct(fs: &Filesystem, found: &mut [Option<Direct>], spare: &RoaringTreemap, is_head: impl Fn(Block) -> bool) {
     let mut groups: BTreeMap<u64, Vec<&mut Direct>> = BTreeMap::new();
     for direct in found.iter_mut().flatten() {
         if let Some(lowest) = direct.blocks.last() {
@@ -277,7 +277,7 @@ pub fn complete_direct(fs: &Filesystem, found: &mut [Option<Direct>], spare: &Ro
     }
     for mut files in groups.into_values() {
         files.sort_unstable_by_key(|direct| direct.ind);
-        let (mut short, whole): (Vec<_>, Vec<_>) = files.into_iter().partition(|direct| direct.missing() > 0);
+        let (mut short, whole): (Vec<&mut Direct>, Vec<&mut Direct>) = files.into_iter().partition(|direct| direct.missing() > 0);
         let begins = short.iter().filter_map(|direct| Some(direct.blocks.last()?.get()));
         let (Some(lowest), Some(highest)) = (begins.clone().min(), begins.max()) else { continue };
         let wanted: usize = short.iter().map(|direct| direct.missing()).sum();
@@ -288,14 +288,13 @@ pub fn complete_direct(fs: &Filesystem, found: &mut [Option<Direct>], spare: &Ro
             (blocks.len() == wanted).then_some(blocks)
         };
         let around = [(lowest.saturating_sub(NEAR), lowest), (lowest.saturating_sub(REACH), highest + REACH)];
-        if let Some(mut blocks) = around.iter().find_map(exactly) {
-            // What follows on these is the first of them to go on, and looks whole with the first write of the last.
-            let (each, after) = (short[0].missing(), blocks.last().map(|block| block.plus(1)));
-            let next = whole.into_iter().find(|direct| direct.blocks.last().copied() == after);
-            if let Some(next) = next.filter(|_| short.iter().all(|direct| direct.missing() == each)) {
-                blocks.extend(next.blocks.drain(next.blocks.len() - each..).rev());
-                short.push(next);
-                short.sort_unstable_by_key(|direct| direct.ind);
+        if let Some(blocks) = around.iter().find_map(exactly) {
+            // A file that seems whole directly behind these may as well have the last of them: where nothing in them tells, it is nobody's.
+            let after = blocks.last().map(|block| block.plus(1));
+            let behind = whole.into_iter().find(|direct| direct.blocks.last().copied() == after);
+            if let Some(behind) = behind.filter(|_| !blocks.iter().any(|block| is_head(*block))) {
+                behind.blocks.truncate(indirect::DIRECT as usize - short[0].missing());
+                continue;
             }
             let mut blocks = blocks.into_iter();
             for direct in short {

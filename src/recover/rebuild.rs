@@ -10,6 +10,7 @@ use super::names::live_path;
 use super::owners::{self, Claimant, Match, Start};
 use super::stillness::Stillness;
 use super::{LostFile, Mapping, PlacedTable, Progress, Recovery, sort};
+use crate::content;
 use crate::forest::{self, Chain, Table, Torn};
 use crate::format::indirect;
 use crate::fs::lock;
@@ -277,7 +278,8 @@ impl Rebuild<'_> {
         direct.iter().flatten().flat_map(|direct| &direct.blocks).for_each(|block| {
             spare.remove(block.get());
         });
-        complete_direct(fs, &mut direct, &spare);
+        let is_head = |block| self.content && fs.read_home(block).is_ok_and(|bytes| content::identify_anywhere(&bytes).is_some());
+        complete_direct(fs, &mut direct, &spare, is_head);
         let starts: Vec<Start> = drafts.iter().map(|(draft, _)| draft.start()).collect();
         let (matches, paths) = match self.survey.looked.goes_on() {
             true => (starts.iter().map(|_| Match::default()).collect(), HashMap::new()),
