@@ -70,43 +70,34 @@ def claim_chain(b, life, fragments=1):
     b.claim(all(a == n for _, a, n in whole), f"{name}: " + ", ".join(f"{a} of {n} {level}" for level, a, n in whole if n) + " stand")
 
 
-@case("big600", "one file of 600 MB in dozens of fragments, grown beside another; deleted, then the journal wraps")
-def big600(b):
-    b.mkfs(1024 * MB, "-b 4096 -I 256 -J size=4")
+def lose_one(b, mkfs, folders, sizes, fragments):
+    """messages.MYD grown beside messages.MYI, which stays; deleted, then the journal wraps."""
+    b.mkfs(*mkfs)
     rec = b.mount()
-    rec.mkdir(b"/mysql")
-    rec.mkdir(b"/mysql/tb")
-    growing = [b"/mysql/tb/messages.MYD", b"/mysql/tb/messages.MYI"]
+    for folder in folders:
+        rec.mkdir(folder)
+    growing = [folders[-1] + b"/messages.MYD", folders[-1] + b"/messages.MYI"]
     for path in growing:
         rec.write(path, rec.data(1000))
     small = small_files(b)
-    grow(b, growing, [600 * MB + 2345, 100 * MB], [24 * MB, 4 * MB])
+    grow(b, growing, sizes, [24 * MB, 4 * MB])
     b.sync()
     rec.unlink(growing[0])
     wrap(b, small)
     b.finish()
-    claim_chain(b, rec.lost[0], 24)
+    claim_chain(b, rec.lost[0], fragments)
     b.claim_in_journal(rec.lost, 0, 0, "wrapped")
     b.claim_all_stand(rec.lost)
+
+
+@case("big600", "one file of 600 MB in dozens of fragments, grown beside another; deleted, then the journal wraps")
+def big600(b):
+    lose_one(b, (1024 * MB, "-b 4096 -I 256 -J size=4"), [b"/mysql", b"/mysql/tb"], [600 * MB + 2345, 100 * MB], 24)
 
 
 @case("deep", "one file of 280 MB in blocks of 1 KiB: a TIND and four DINDs; deleted, then the journal wraps")
 def deep(b):
-    b.mkfs(512 * MB, "-b 1024 -I 256 -J size=4")
-    rec = b.mount()
-    rec.mkdir(b"/mysql")
-    growing = [b"/mysql/messages.MYD", b"/mysql/messages.MYI"]
-    for path in growing:
-        rec.write(path, rec.data(1000))
-    small = small_files(b)
-    grow(b, growing, [280 * MB + 2345, 60 * MB], [24 * MB, 4 * MB])
-    b.sync()
-    rec.unlink(growing[0])
-    wrap(b, small)
-    b.finish()
-    claim_chain(b, rec.lost[0], 8)
-    b.claim_in_journal(rec.lost, 0, 0, "wrapped")
-    b.claim_all_stand(rec.lost)
+    lose_one(b, (512 * MB, "-b 1024 -I 256 -J size=4"), [b"/mysql"], [280 * MB + 2345, 60 * MB], 8)
 
 
 def lose_together(b, names, sizes, pieces, every_turn=lambda: None):

@@ -14,7 +14,8 @@ use crate::units::{Block, FileBlock, Ino, Moment};
 use roaring::RoaringTreemap;
 use std::collections::HashMap;
 
-/// One in so many cases of chance is too much.
+/// That the blocks at a file's end and those before a chain are together as many as are missing is chance once in about as many pairs as an IND
+/// has pointers: they are believed only where so many times fewer pairs come into question.
 const CHANCE: u64 = 100;
 /// Blocks that follow a file's end, or lead to a chain's first, have to be so many that their number tells something: the ext4 driver's chunks
 /// end 12 blocks before what an IND names, and files in use as often end in space that was another lost file's.
@@ -70,7 +71,6 @@ pub fn find(fs: &Filesystem, survey: &Survey, chains: &[Chain], spare: &RoaringT
     });
     stumps.sort_unstable_by_key(|stump| stump.last);
     let mut found: Vec<Cut> = vec![];
-    // That two numbers below the pointers of a block add up to a third is chance where it is asked often.
     let asked = chains.iter().filter(loose).count() * stumps.iter().filter(|stump| stump.followed >= TELLING).count();
     let ends: &[Stump] = if asked as u64 * CHANCE <= fs.pointers_per_block() { &stumps } else { &[] };
     for (at, chain) in chains.iter().enumerate().filter(|(_, chain)| loose(chain)) {
@@ -78,11 +78,12 @@ pub fn find(fs: &Filesystem, survey: &Survey, chains: &[Chain], spare: &RoaringT
         let mut fitting: Vec<(&Stump, FileBlock)> = near.chain(apart(ends, fs, survey, chain, spare)).collect();
         fitting.sort_by_key(|(stump, _)| stump.ino);
         fitting.dedup_by_key(|(stump, _)| stump.ino);
-        // What several fit equally well is nobody's, nor what fits several.
+        // What several fit equally well is nobody's.
         if let [(stump, first)] = fitting[..] {
             found.push(Cut { ino: stump.ino, inode: stump.inode.clone(), chain: at, first, length: stump.length });
         }
     }
+    // Nor has one file several ends.
     let mut fits: HashMap<Ino, u32> = HashMap::new();
     found.iter().for_each(|cut| *fits.entry(cut.ino).or_default() += 1);
     found.retain(|cut| fits[&cut.ino] == 1);
@@ -125,8 +126,8 @@ fn goes_on(fs: &Filesystem, survey: &Survey, chain: &Chain, stump: &Stump, spare
     (follows && spare.range_cardinality(from..to.max(from)) == missing).then_some(first)
 }
 
-/// The files that can go on with a chain that stands anywhere: as many spare blocks as are missing directly follow their last block, or lead
-/// directly to the chain's first.
+/// The files that can go on with a chain that stands anywhere: the spare blocks that directly follow their last block and those that lead
+/// directly to the chain's first are together as many as are missing.
 fn apart<'a>(
     stumps: &'a [Stump],
     fs: &'a Filesystem,
