@@ -143,7 +143,7 @@ fn beginnings_and_rows_are_noted() {
     let png = [&b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"[..], &[0xa5; 9000]].concat();
     disk.mounted("ext3", "noatime", |at| {
         fs::write(at.join("image"), &png).unwrap();
-        fs::write(at.join("other"), [0x5a; 50_000]).unwrap();
+        fs::write(at.join("other"), [0x5a; 500_000]).unwrap();
         fs::write(at.join("rows"), (0..2000).flat_map(row).collect::<Vec<u8>>()).unwrap();
         rustix::fs::sync();
         ["image", "other", "rows"].iter().for_each(|name| fs::remove_file(at.join(name)).unwrap());
@@ -159,7 +159,9 @@ fn beginnings_and_rows_are_noted() {
     assert!(first.starts_with(&png[..16]) && (head.1.as_str(), head.2.as_str()) == ("png", "image"), "{head:?}");
     let rows: Vec<u8> = catalog.query_row("SELECT rows FROM groups WHERE rows IS NOT NULL", [], |row| row.get(0)).expect("one group");
     let rows = RoaringTreemap::deserialize_from(&rows[..]).expect("a bitmap");
-    assert_eq!(rows.len(), 2000 * 100 / 4096 + 1, "{rows:?}");
+    // With what stands directly beside them, up to 64 KiB on each side.
+    let own = 2000 * 100 / 4096 + 1;
+    assert!((own..=own + 32).contains(&rows.len()), "{rows:?}");
 }
 
 /// Those of images that are long gone go, and nothing else does.
