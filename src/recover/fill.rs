@@ -94,7 +94,7 @@ fn is_in_order(gap: &Gap, before: Block, after: Block, runs: &[(u64, u64)]) -> b
 /// blocks as it has, again and again (`ext4_mb_normalize_request`): its file blocks 16 to 31 stand together, then 32 to 63, and so on. So
 /// a run of 2^n - 2^m blocks begins at file block 2^m. What is placed so has to lead to the end of the gap without a break, and each
 /// length must be there once only. Measured: 384 beginnings, all of them right.
-pub fn by_length(gap: &Gap, spare: &RoaringTreemap) -> Vec<Piece> {
+fn by_length(gap: &Gap, spare: &RoaringTreemap) -> Vec<Piece> {
     let (Some(after), end) = (gap.after.filter(|_| gap.first.0 <= SMALLEST), gap.first.0 + gap.length) else { return vec![] };
     let (low, high) = (gap.before.unwrap_or(after).min(after).get(), gap.before.unwrap_or(after).max(after).get());
     let mut by_end: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();

@@ -101,7 +101,7 @@ impl Recovery {
             for gap in self.gaps(id) {
                 let gap = if inline { ends.less_indirect(gap) } else { gap };
                 let mut pieces = fill::fill(&gap, spare, self.block_size(), inline);
-                if self.file(id).span.dated && !self.filesystem().journal().is_of_old_driver() && pieces != fill::by_length(&gap, spare) {
+                if self.file(id).span.dated && !self.filesystem().journal().is_of_old_driver() {
                     within_chunks(&gap, &mut pieces);
                 }
                 let pieces = agreed(id, pieces);
