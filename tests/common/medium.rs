@@ -9,8 +9,9 @@ use std::fs::{File, Metadata};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
 const IMAGE: INodeNo = INodeNo(2);
@@ -163,8 +164,17 @@ impl Drop for Medium {
     fn drop(&mut self) {
         self.release();
         if let Some(session) = self.session.take() {
-            // A test that has failed may still have its mount on top of this one.
-            let ended = session.umount_and_join();
+            // A process holds it until the last of its threads is gone. A test that has failed may still have its mount on top of this one.
+            let unmount = || Command::new("umount").arg(self.folder.path()).stderr(Stdio::null()).status().expect("umount runs");
+            let begun = Instant::now();
+            while !unmount().success() {
+                if std::thread::panicking() {
+                    return;
+                }
+                assert!(begun.elapsed() < Duration::from_secs(20), "the medium is still in use after 20 seconds");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let ended = session.join();
             assert!(std::thread::panicking() || ended.is_ok(), "{ended:?}");
         }
     }
