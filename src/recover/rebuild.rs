@@ -36,6 +36,8 @@ pub struct Places {
     pages: HashMap<usize, Place>,
     /// Places where a file's pointers are known, wherever from.
     filled: HashSet<Place>,
+    /// Which block is named there, also where its pointers are lost.
+    named: HashMap<Place, Block>,
 }
 
 impl<'a> Known<'a> {
@@ -56,6 +58,7 @@ impl<'a> Known<'a> {
     /// Notes the pages that say what a file's indirect block says.
     pub fn see(&mut self, seen: &Seen) {
         let place = (seen.file, seen.level, seen.first);
+        self.found.named.insert(place, seen.block);
         if seen.table.entries.iter().any(Option::is_some) {
             self.found.filled.insert(place);
         }
@@ -187,7 +190,8 @@ impl Rebuild<'_> {
             let (size, open) = (recovery.files[file].size, recovery.files[file].size_from == SizeFrom::Chain);
             let agrees = |table: &Table| {
                 let place = (file, table.level, table.first);
-                let is_free = !self.known.filled.contains(&place) && (open || table.first.0.saturating_mul(block_size) < size);
+                let is_named = self.known.named.get(&place).is_none_or(|block| *block == self.survey.pages[table.page].block);
+                let is_free = is_named && !self.known.filled.contains(&place) && (open || table.first.0.saturating_mul(block_size) < size);
                 self.known.pages.get(&table.page).map_or(is_free, |known| *known == place)
             };
             match chain.tables.iter().all(agrees) {

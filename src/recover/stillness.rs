@@ -193,10 +193,13 @@ impl Stillness {
         // Where its indirect blocks were revoked, they were the file's until then.
         let revoked = Moment(file.span.freed.0.saturating_sub(1));
         let last = if file.span.dated { file.span.last } else { file.span.last.max(revoked) };
-        match fs.journal().missing_since(last).and_then(|missing| self.turnover.chance(missing)) {
-            Some(chance) if chance < WORTH && fs.journal().keeps_most_since(last) => return Since::Likely(vec![]),
-            Some(chance) if chance >= WORTH => return Since::Likely(own.collect()),
-            _ => {}
+        if let Some(missing) = fs.journal().missing_since(last) {
+            if self.turnover.at_least(missing) >= WORTH {
+                return Since::Likely(own.collect());
+            }
+            if self.turnover.chance(missing).is_some() && fs.journal().keeps_most_since(last) {
+                return Since::Likely(vec![]);
+            }
         }
         let ended = file.span.ended.map(|time| time.seconds);
         let unseen = |group: u64| {

@@ -50,7 +50,13 @@ impl Turnover {
     /// grows with the square.
     pub fn chance(&self, missing: u64) -> Option<f64> {
         let measured = self.window > 0 && missing <= self.row * REACH;
-        (measured || missing == 0).then(|| (self.part * (missing as f64 / self.window.max(1) as f64).powi(2)).min(1.0))
+        (measured || missing == 0).then(|| self.at_least(missing))
+    }
+
+    /// What that chance is at least, also where more is missing than the measure reaches.
+    pub fn at_least(&self, missing: u64) -> f64 {
+        let missing = missing.min(self.row * REACH);
+        (self.part * (missing as f64 / self.window.max(1) as f64).powi(2)).min(1.0)
     }
 }
 
@@ -104,6 +110,7 @@ mod tests {
         let turnover = Turnover { part: 0.01, window: 8, row: 20 };
         assert_eq!(turnover.chance(0), Some(0.0));
         assert!(turnover.chance(16).is_some_and(|chance| (chance - 0.04).abs() < 1e-9));
-        assert_eq!((turnover.chance(81), Turnover::default().chance(1), Turnover::default().chance(0)), (None, None, Some(0.0)));
+        assert!(turnover.chance(81).is_none() && turnover.at_least(81) == turnover.at_least(80));
+        assert_eq!((Turnover::default().chance(1), Turnover::default().chance(0), Turnover::default().at_least(9)), (None, Some(0.0), 0.0));
     }
 }

@@ -165,7 +165,7 @@ fn judge_one(recovery: &Recovery, id: FileId, life: &Life, hashes: &[[u8; 8]], l
         let first = run.block.map_or(0, |block| block.get());
         served.extend((0..run.length).map(|n| (run.file_block.0 + n, (run.evidence, first + n))));
     }
-    let (mut wrong, mut missed) = (vec![], vec![]);
+    let (mut wrong, mut wrong_inferred, mut missed) = (vec![], vec![], vec![]);
     for (file_block, physical, want) in life.blocks(hashes) {
         let length = length_of(life, file_block, block_size);
         let stands = home_stands(recovery, physical, length, want);
@@ -190,7 +190,7 @@ fn judge_one(recovery: &Recovery, id: FileId, life: &Life, hashes: &[[u8; 8]], l
             (true, _) if zeroed.is_some_and(|part| part.stands) => verdict.inferred += 1,
             (true, Evidence::Inferred) => verdict.inferred += 1,
             (true, _) => verdict.right += 1,
-            (false, Evidence::Inferred) => verdict.wrong_inferred += 1,
+            (false, Evidence::Inferred) => wrong_inferred.push((file_block, physical, block)),
             (false, _) => wrong.push((file_block, physical, evidence)),
         }
     }
@@ -201,10 +201,15 @@ fn judge_one(recovery: &Recovery, id: FileId, life: &Life, hashes: &[[u8; 8]], l
             .map(|(block, (evidence, _))| (block, 0, evidence)),
     );
     verdict.wrong += wrong.len() as u64;
+    verdict.wrong_inferred += wrong_inferred.len() as u64;
     verdict.missed += missed.len() as u64;
     let mut fault = |text: String| verdict.faults.push(format!("{label}: {text}"));
     if !wrong.is_empty() {
         fault(format!("{} blocks are wrong: {:?}; {:?}", wrong.len(), &wrong[..wrong.len().min(3)], file.span));
+    }
+    if let Some((file_block, ..)) = wrong_inferred.first() {
+        let (first, count) = (recovery.run_at(id, undelfs::units::FileBlock(*file_block)), wrong_inferred.len());
+        fault(format!("{count} inferred blocks are wrong: {:?}; {first:?}; {:?}", &wrong_inferred[..count.min(3)], file.span));
     }
     if !missed.is_empty() {
         let first = recovery.run_at(id, undelfs::units::FileBlock(missed[0].0));
