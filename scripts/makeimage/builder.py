@@ -10,7 +10,7 @@ import sys
 from .disk import Disk
 from .layout import name_stands
 from .recorder import PIECE, Recorder, encode
-from .system import Failure, Loop, Mount, copy_sparse, run
+from .system import Failure, Loop, Mount, NotAsClaimed, copy_sparse, run
 
 CASES = {}
 
@@ -166,7 +166,7 @@ class Builder:
     def claim(self, true, text):
         """Something that the image is made to be."""
         if not true:
-            raise Failure(f"not as claimed: {text}")
+            raise NotAsClaimed(f"not as claimed: {text}")
         self.claims.append(text)
 
     def lost(self, **fields):

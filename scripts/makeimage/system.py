@@ -36,6 +36,10 @@ class Failure(Exception):
     """The image could not be made, or isn't what its case claims: exit status 1."""
 
 
+class NotAsClaimed(Failure):
+    """An image was made, but is not what its case says: it may be the next time, since much hangs on when the kernel does what."""
+
+
 def run(*args, ok=(0,), **kwargs):
     """Runs a tool without output of its own, and returns what it printed."""
     words = [os.fsdecode(a) for a in args]
