@@ -121,7 +121,9 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             place,
             reason: Cow::Borrowed(reason),
         };
-        if let Some(copy) = self.reuse.copies_of_owner(self.fs, pointer.block, span.since(), self.owned_until()).first()
+        // Data that is freed in the transaction that writes it is not logged (`jbd2_journal_forget`): such a copy is the next owner's.
+        let copies = self.reuse.copies_of_owner(self.fs, pointer.block, span.since(), self.owned_until());
+        if let Some(copy) = copies.iter().find(|copy| copy.moment < span.freed)
             && self.fs.journal().covers_since(copy.moment)
         {
             let evidence = if self.is_adrift(self.since) { Evidence::Inferred } else { pointer.evidence };
@@ -146,8 +148,9 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
             (Fate::Likely, Since::Likely(groups)) if doubtful(groups) => {
                 run(Evidence::Unknown, Place::Home, "nothing tells whether the block was used after the loss")
             }
-            (Fate::Stands | Fate::Likely, _) if span.written && at.0 < span.kept => {
-                run(Evidence::Inferred, Place::Home, "the file kept the block and was written to since: it may have been changed in place")
+            // A truncate and a write in one transaction leave one date.
+            (Fate::Stands | Fate::Likely, _) if at.0 < span.kept => {
+                run(Evidence::Inferred, Place::Home, "the file kept the block when it was cut: it may have been changed in place since")
             }
             (Fate::Stands | Fate::Likely, _) if pointer.evidence == Evidence::Inferred && self.was_freed_apart(pointer.block) => {
                 run(Evidence::Unknown, Place::Home, "the block would fit, but it was not freed together with the file's indirect blocks")

@@ -210,7 +210,6 @@ fn span<'a>(fs: &Filesystem, indirect: impl Iterator<Item = &'a Page> + Clone) -
         stayed: u64::MAX,
         kept: 0,
         kept_until: Moment::PAST,
-        written: false,
         blocks: u64::MAX,
     }
 }

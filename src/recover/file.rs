@@ -153,8 +153,6 @@ pub struct Span {
     pub kept: u64,
     /// Until when it still had these, as far as is known: the last moment at which it was seen with the size that the loss left, or more.
     pub kept_until: Moment,
-    /// Whether the file was written to after the loss, so that what it kept may have been changed in place.
-    pub written: bool,
     /// Filesystem blocks that the inode said it had (`i_blocks`), indirect blocks included.
     pub blocks: u64,
 }

@@ -265,7 +265,6 @@ pub fn losses(fs: &Filesystem, life: &Life) -> Vec<LostFile> {
             kept: epoch.kept,
             stayed: epoch.stayed,
             kept_until: epochs.get(at + 1).map_or(Moment::PAST, |next| if next.ended.is_some() { next.last } else { life.seen }),
-            written: written_since(life, freed),
             blocks: 0,
         };
         lost.push(lost_file(fs, life, epoch, kind, Ending { deleted, when: when.or(committed), span }));
@@ -279,14 +278,6 @@ fn kept(before: &Inode, after: &Inode, block_size: u64) -> u64 {
     let changed = before.block.iter().zip(after.block).position(|(before, after)| *before != 0 && *before != after);
     let first = changed.map_or(u64::MAX, |slot| indirect::first_file_block(slot, block_size / 4));
     first.min(after.size.div_ceil(block_size))
-}
-
-/// Whether a file was written to since a moment: that changes `i_mtime` (`file_update_time`, fs/inode.c). So does the truncate of a
-/// deletion, but that takes the last link first.
-fn written_since(life: &Life, moment: Moment) -> bool {
-    let mut since = life.copies.iter().filter(|copy| copy.moment >= moment && copy.inode.links > 0);
-    let first = since.next();
-    since.any(|copy| first.is_some_and(|first| copy.inode.mtime != first.inode.mtime))
 }
 
 /// What truncates wrote zeros over in a file of `size` bytes: of each block the part behind its first cut, sorted.

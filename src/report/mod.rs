@@ -426,7 +426,6 @@ pub(crate) mod tests {
                 stayed: u64::MAX,
                 kept: 0,
                 kept_until: Moment::PAST,
-                written: false,
                 blocks: 0,
             },
             mapping: Mapping::Inline(Box::default()),
