@@ -38,7 +38,7 @@ pub struct Start {
 /// Whose one chain is.
 #[derive(Default)]
 pub struct Match {
-    /// The only one that fits it, and fits no other.
+    /// The only one that fits it, and fits no other, where no inode has been used again.
     pub owner: Option<Claimant>,
     /// Whether anything fits it that is certain to have lost something.
     pub has_losers: bool,
@@ -60,7 +60,9 @@ struct Group {
     inds: Vec<(Ino, Block)>,
     /// For each of `losers`, then of `rewritten`, how many chains it fits.
     wooed: Vec<u32>,
-    /// How many chains have several losers to choose from.
+    /// Whether files in use took inodes that others had left: any of those can be the owner too, and nothing tells.
+    is_worn: bool,
+    /// How many chains have losers to choose from and no owner.
     rivals: usize,
     /// Which these are, each chain's sorted, if there are not too many chains.
     choices: Vec<Vec<usize>>,
@@ -130,7 +132,7 @@ impl Group {
     fn settle(&mut self, start: Start) -> Match {
         let (Fit::Losers(of) | Fit::Rewritten(of)) = self.fitting(start);
         let owner = match of[..] {
-            [only] if self.wooed[only] == 1 => self.claimant(only).map(|(_, claimant)| claimant.clone()),
+            [only] if self.wooed[only] == 1 && !self.is_worn => self.claimant(only).map(|(_, claimant)| claimant.clone()),
             _ => None,
         };
         // Who only may have lost something is no candidate worth naming.
@@ -185,7 +187,8 @@ pub fn find(
     }
     let wanted: HashSet<u64> = starts.iter().map(|start| start.group).collect();
     Inodes::each_live(fs, &mut |ino, inode| {
-        if inode.file_type() != S_IFREG || inode.size == 0 || !wanted.contains(&group_of(ino)) {
+        let is_reserved = ino < fs.geometry().superblock.first_ino;
+        if is_reserved || inode.file_type() != S_IFREG || inode.size == 0 || !wanted.contains(&group_of(ino)) {
             return;
         }
         let group = groups.entry(group_of(ino)).or_default();
@@ -194,10 +197,14 @@ pub fn find(
             group.rewritten.push((ino, Claimant::Emptied(ino, Box::new(inode))));
         }
     });
-    groups.values_mut().for_each(|group| group.inds.sort_unstable());
+    for (number, group) in &mut groups {
+        group.inds.sort_unstable();
+        group.is_worn = stillness.births_in(*number) > 0;
+    }
     // Files that found no room in their own group.
     let strange = groups.iter().filter(|(group, _)| !wanted.contains(group));
-    let mut elsewhere = Group { losers: strange.flat_map(|(_, group)| group.losers.clone()).collect(), ..Group::default() };
+    let losers = strange.flat_map(|(_, group)| group.losers.clone()).collect();
+    let mut elsewhere = Group { losers, is_worn: stillness.births() > 0, ..Group::default() };
     let fits_any = |group: &Group, start: &Start| match group.fitting(*start) {
         Fit::Losers(of) | Fit::Rewritten(of) => !of.is_empty(),
     };

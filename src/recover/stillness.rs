@@ -148,6 +148,11 @@ impl Stillness {
         self.births.values().flat_map(BTreeMap::values).sum()
     }
 
+    /// How many of them did so in one block group.
+    pub fn births_in(&self, group: u64) -> usize {
+        self.births.get(&group).map_or(0, |births| births.values().sum())
+    }
+
     /// Whether nothing came or went since a moment. What happened in the same second comes after it, unless the inodes are more precise.
     fn is_quiet_since(&self, moment: Time) -> bool {
         self.last_change.seconds < moment.seconds || moment.nanos > 0 && self.last_change <= moment

@@ -181,7 +181,8 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     }
 
     /// Whether the pointers in a block say themselves that they are what this file had from its file block `first` on: the first of them
-    /// follows the last direct one, and they are as many as the file's size asks for, without a hole.
+    /// follows the last direct one, and they are as many as the file's size asks for, without a hole. Where both of these blocks are taken,
+    /// a later file may have had all three in their places.
     fn continues(&self, home: &[u8], first: FileBlock) -> bool {
         let Mapping::Indirect { pointers, .. } = &self.file.mapping else { return false };
         let before = pointers[indirect::DIRECT as usize - 1].filter(|_| first.0 == indirect::DIRECT);
@@ -189,7 +190,9 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let mut named = indirect::parse(home);
         let follows = before.is_some_and(|before| named.next() == Some(Some(before.block.plus(1))));
         let count = 1 + named.by_ref().take_while(Option::is_some).count() as u64;
-        self.file.size_from == SizeFrom::Inode && follows && count == wanted && named.all(|pointer| pointer.is_none())
+        let stands = |block, at| matches!(self.fate(block, Spot::Data(FileBlock(at))), Fate::Stands | Fate::Likely);
+        let both_stand = before.is_some_and(|before| stands(before.block, first.0 - 1) && stands(before.block.plus(1), first.0));
+        self.file.size_from == SizeFrom::Inode && follows && count == wanted && named.all(|pointer| pointer.is_none()) && both_stand
     }
 
     /// Whether a block of which no copy proves it can be this file's: its pointers are blocks that were in use before
