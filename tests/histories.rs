@@ -40,7 +40,11 @@ fn judge_history(seed: u64, strict: bool) -> Result<String, String> {
             let mut faults = by_inode.faults;
             faults.retain(|fault| fault.contains("wrong"));
             faults.extend(
-                chains.faults.into_iter().filter(|fault| fault.contains("left out") && !fault.contains(" 0 left out; wrong [0, 0, 0]")),
+                chains
+                    .faults
+                    .into_iter()
+                    .filter(|fault| ["left out", "wrong", "invented"].iter().any(|word| fault.contains(word)))
+                    .filter(|fault| !fault.contains(" 0 left out; wrong [0, 0, 0]")),
             );
             faults.truncate(10);
             Err(format!("{text}\n    {}", faults.join("\n    ")))

@@ -10,7 +10,7 @@ use crate::format::indirect;
 use crate::fs::Filesystem;
 use crate::scan::Survey;
 use crate::scan::page::Page;
-use crate::units::{Block, FileBlock};
+use crate::units::{Block, FileBlock, Moment};
 use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -22,6 +22,9 @@ const NEAREST: usize = 8;
 const NEAR: u64 = 64;
 /// INDs that can be lost in one gap. More than a few and the count of what lies between proves nothing.
 const MOST_LOST: u64 = 16;
+
+/// INDs that a truncate frees in one transaction at least: on an image of Linux 2.6.32 with a small log they were 13 to 15.
+const FORGOTTEN: u64 = 8;
 
 /// Blocks from the last one of an IND to the first one of the next under another DIND: both may stand in between.
 const BETWEEN: u64 = 3;
@@ -357,7 +360,7 @@ impl<'a> Joiner<'a> {
                 at = next.get(&link.next).copied();
             }
             while !sequence.is_empty() {
-                let rest = self.misplaced(&sequence).map(|at| sequence.split_off(at));
+                let rest = self.misplaced(&sequence).or_else(|| self.lost_apart(&sequence)).map(|at| sequence.split_off(at));
                 sequences.push(std::mem::take(&mut sequence));
                 sequence = rest.unwrap_or_default();
             }
@@ -401,6 +404,28 @@ impl<'a> Joiner<'a> {
         let with_ind =
             at > 1 && self.trees[sequence[at].next].level == 2 && sequence[at].lost == 0 && self.trees[sequence[at - 1].next].level == 1;
         Some(if with_ind { at - 1 } else { at })
+    }
+
+    /// Index of the first tree of a sequence that was not lost together with the one before, by what the journal says: of each indirect block
+    /// that is freed it is told to forget it (`ext4_free_branches`, fs/ext4/indirect.c), in as many transactions as there are many.
+    fn lost_apart(&self, sequence: &[Link]) -> Option<usize> {
+        let journal = self.fs.journal();
+        let forgotten = |leaf: Option<(u64, usize)>, tree: usize| {
+            let page = leaf.map_or_else(|| self.root(tree), |(_, page)| &self.survey.pages[page]);
+            journal.revokes(page.block).last().copied()
+        };
+        let inds: u64 = sequence.iter().map(|link| self.ends[link.next].last_leaf + 1).sum();
+        let reach = 2 + inds / FORGOTTEN;
+        let apart = |(one, other): (usize, usize)| {
+            let ends = (self.trees[one].leaves().next_back(), self.trees[other].leaves().next());
+            match (forgotten(ends.0, one), forgotten(ends.1, other)) {
+                (None, None) => false,
+                (Some(one), Some(other)) => one.0.abs_diff(other.0) > reach && journal.is_unbroken(one.min(other), one.max(other)),
+                // What was said in transactions around may be gone.
+                (Some(at), None) | (None, Some(at)) => journal.is_unbroken(Moment(at.0.saturating_sub(reach)), Moment(at.0 + reach)),
+            }
+        };
+        sequence.windows(2).position(|pair| apart((pair[0].next, pair[1].next))).map(|at| at + 1)
     }
 
     fn chain(&self, sequence: &[Link]) -> Chain {

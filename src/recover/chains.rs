@@ -186,10 +186,13 @@ fn span<'a>(fs: &Filesystem, indirect: impl Iterator<Item = &'a Page> + Clone) -
         (is_own && reuse.was_allocated_before(fs, page.block, at) != Some(false)).then_some(at)
     };
     let copied = indirect.clone().filter_map(|page| last_copy(page, Moment::NOW).filter(|copy| own(page, *copy)).map(|copy| copy.moment));
-    let revoked = indirect.filter_map(revoked);
-    let (first, last) = revoked.fold((None::<Moment>, None::<Moment>), |(first, last), at| {
-        (Some(first.map_or(at, |first| first.min(at))), Some(last.map_or(at, |last| last.max(at))))
-    });
+    let all = indirect.clone().count();
+    let mut revoked: Vec<Moment> = indirect.filter_map(revoked).collect();
+    // A few of many may have been another file's since, and were forgotten before anything was written to them.
+    if revoked.len() * 2 <= all {
+        revoked.clear();
+    }
+    let (first, last) = (revoked.iter().min().copied(), revoked.iter().max().copied());
     let seen = copied.max().unwrap_or(Moment::PAST);
     let freed = first.unwrap_or(Moment(seen.0 + 1));
     let alive = Moment(freed.0.saturating_sub(1)).min(seen);

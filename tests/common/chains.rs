@@ -354,7 +354,15 @@ impl Chains {
             }
         }
         for Fragment { id, number, shift } in &fragments {
+            let before = verdict.wrong;
             self.judge_blocks(recovery, (*id, *shift), *number, &mut verdict, &mut |_, _| ());
+            if verdict.wrong != before {
+                let top = recovery.file(*id).orphan.as_ref().map(|orphan| orphan.top);
+                verdict.faults.push(format!(
+                    "{}: in a part of it, {top:?}, wrong {:?}, {before:?} before",
+                    self.wanted[*number].label, verdict.wrong
+                ));
+            }
         }
         let used: HashSet<FileId> = chosen.values().copied().chain(fragments.iter().map(|fragment| fragment.id)).collect();
         for id in recovery.ids().filter(|id| !used.contains(id)) {
