@@ -88,6 +88,15 @@ fn emptied_files() {
     assert_eq!((verdict.rights(), verdict.missed), (verdict.standing, 0), "{verdict}");
 }
 
+/// The journal was told to forget its indirect blocks when its inode was emptied: so it is its own, though others were used again.
+#[test]
+fn deleted_long_after_it_was_written() {
+    let verdict = check("idle");
+    demand("idle", &verdict, 99.9);
+    // Current kernels wipe its name, and the journal has its folder only without it.
+    assert_eq!(verdict.owners, 1, "{verdict}");
+}
+
 /// What is left of its last IND, and the INDs behind, are free and far apart: as many blocks as are missing tell that they are one file's.
 #[test]
 fn a_file_cut_before_a_break_of_the_disk() {

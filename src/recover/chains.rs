@@ -1,7 +1,7 @@
 //! From chains that the forest grew to lost files: what the 15 pointers of an inode told is found again from what stands around.
 
 use super::file::{Kind, Loss, LostFile, Mapping, Orphan, Pointer, SizeFrom, Span, Tally, Time};
-use super::owners::Start;
+use super::owners::{Forgotten, Start};
 use super::placed::{Placed, PlacedTable};
 use super::reuse::Reuse;
 use crate::forest::{self, Table};
@@ -118,7 +118,11 @@ impl Draft<'_> {
         let first = first.or_else(|| self.pages().next().map(|page| page.block));
         let is_first = |table: &&Table| table.level == 1 && table.first.0 == indirect::DIRECT;
         let ind = self.chain.tables.iter().find(is_first).map(|table| self.page(table).block);
-        Start { group: first.map_or(0, |block| self.fs.bit_of(block).0), ind }
+        let span = self.span();
+        let (from, to) = (span.freed, span.freed_by);
+        let is_whole = self.fs.journal().is_unbroken(Moment(from.0.saturating_sub(2)), Moment(to.0.saturating_add(1)));
+        let forgotten = span.is_revoked().then_some(Forgotten { from, to, is_whole });
+        Start { group: first.map_or(0, |block| self.fs.bit_of(block).0), ind, forgotten }
     }
 
     /// The blocks directly before the file's first known one, nearest first, as far as they are spare: both drivers go on upwards.

@@ -5,7 +5,7 @@ use super::inodes::Inodes;
 use super::stillness::Stillness;
 use crate::format::inode::{Inode, S_IFREG};
 use crate::fs::Filesystem;
-use crate::units::{Block, Ino};
+use crate::units::{Block, Ino, Moment};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -33,12 +33,25 @@ pub struct Start {
     pub group: u64,
     /// Its first IND, if that is left.
     pub ind: Option<Block>,
+    /// When the journal was told to forget its indirect blocks, where that is what dates it.
+    pub forgotten: Option<Forgotten>,
+}
+
+/// When the journal was told to forget the indirect blocks of a file.
+#[derive(Clone, Copy)]
+pub struct Forgotten {
+    /// The first transaction of these.
+    pub from: Moment,
+    /// The last one.
+    pub to: Moment,
+    /// Something is left of all transactions in between, and of those beside.
+    pub is_whole: bool,
 }
 
 /// Whose one chain is.
 #[derive(Default)]
 pub struct Match {
-    /// The only one that fits it, and fits no other, where no inode has been used again.
+    /// The only one that fits it, and fits no other, where no inode has been used again or the journal has both lost at the same time.
     pub owner: Option<Claimant>,
     /// Whether anything fits it that is certain to have lost something.
     pub has_losers: bool,
@@ -54,6 +67,8 @@ pub struct Match {
 struct Group {
     /// Deleted or emptied: they lost something.
     losers: Vec<(Ino, Claimant)>,
+    /// When, for those of which the journal has it.
+    emptied: HashMap<Ino, Emptied>,
     /// In use, but written after they were made: they may have held something else before.
     rewritten: Vec<(Ino, Claimant)>,
     /// Files in use that have an IND, sorted by their inodes.
@@ -68,6 +83,14 @@ struct Group {
     choices: Vec<Vec<usize>>,
     /// All losers, as they are told.
     described: OnceCell<Arc<[Candidate]>>,
+}
+
+/// When the journal has an inode without content for the first time.
+#[derive(Clone, Copy)]
+struct Emptied {
+    at: Moment,
+    /// Transactions around it are whole, and what is freed in them is said to be forgotten: not so where file contents are journaled.
+    is_telling: bool,
 }
 
 /// Who fits a chain: by index in a group's losers, with its rewritten files behind them.
@@ -113,11 +136,24 @@ impl Group {
     fn fitting(&self, start: Start) -> Fit {
         let order = start.ind.map(|ind| Order::new(&self.inds, ind));
         let fits = |at: &usize| order.as_ref().is_none_or(|order| self.claimant(*at).is_some_and(|(ino, _)| order.fits(*ino)));
-        let losers: Vec<usize> = (0..self.losers.len()).filter(fits).collect();
+        let in_time = |at: &usize| self.is_in_time(*at, start) != Some(false);
+        let losers: Vec<usize> = (0..self.losers.len()).filter(in_time).filter(fits).collect();
         // Files that were written to are many. The order has to speak for one of them.
         match start.ind.filter(|_| losers.is_empty() && self.inds.len() > 1) {
             Some(_) => Fit::Rewritten((self.losers.len()..self.losers.len() + self.rewritten.len()).filter(fits).collect()),
             None => Fit::Losers(losers),
+        }
+    }
+
+    /// Whether the journal has a loser emptied when it was told to forget a chain; `None` if it does not say both.
+    fn is_in_time(&self, at: usize, start: Start) -> Option<bool> {
+        let (ino, _) = self.losers.get(at)?;
+        match (self.emptied.get(ino), start.forgotten) {
+            (Some(emptied), Some(of)) => Some(of.from.0 <= emptied.at.0 + 1 && emptied.at.0 <= of.to.0 + 1),
+            (Some(emptied), None) => emptied.is_telling.then_some(false),
+            // The inode would be in the same transactions.
+            (None, Some(of)) => of.is_whole.then_some(false),
+            (None, None) => None,
         }
     }
 
@@ -132,7 +168,9 @@ impl Group {
     fn settle(&mut self, start: Start) -> Match {
         let (Fit::Losers(of) | Fit::Rewritten(of)) = self.fitting(start);
         let owner = match of[..] {
-            [only] if self.wooed[only] == 1 && !self.is_worn => self.claimant(only).map(|(_, claimant)| claimant.clone()),
+            [only] if self.wooed[only] == 1 && (!self.is_worn || self.is_in_time(only, start) == Some(true)) => {
+                self.claimant(only).map(|(_, claimant)| claimant.clone())
+            }
             _ => None,
         };
         // Who only may have lost something is no candidate worth naming.
@@ -181,8 +219,8 @@ pub fn find(
         .enumerate()
         .filter(|(_, file)| file.ino.is_some() && !file.has_trace() && file.kind == Kind::File && file.loss == Loss::Deleted);
     let dead = dead.filter_map(|(at, file)| Some((file.ino?, Claimant::Dead(at))));
-    let emptied = stillness.emptied.iter().map(|(ino, inode)| (*ino, Claimant::Emptied(*ino, Box::new(inode.clone()))));
-    for (ino, claimant) in dead.chain(emptied) {
+    let living = stillness.emptied.iter().map(|(ino, inode)| (*ino, Claimant::Emptied(*ino, Box::new(inode.clone()))));
+    for (ino, claimant) in dead.chain(living) {
         groups.entry(group_of(ino)).or_default().losers.push((ino, claimant));
     }
     let wanted: HashSet<u64> = starts.iter().map(|start| start.group).collect();
@@ -197,14 +235,16 @@ pub fn find(
             group.rewritten.push((ino, Claimant::Emptied(ino, Box::new(inode))));
         }
     });
+    let emptied = when_emptied(fs, files, groups.values().flat_map(|group| &group.losers));
     for (number, group) in &mut groups {
         group.inds.sort_unstable();
         group.is_worn = stillness.births_in(*number) > 0;
+        group.emptied = group.losers.iter().filter_map(|(ino, _)| Some((*ino, *emptied.get(ino)?))).collect();
     }
     // Files that found no room in their own group.
     let strange = groups.iter().filter(|(group, _)| !wanted.contains(group));
     let losers = strange.flat_map(|(_, group)| group.losers.clone()).collect();
-    let mut elsewhere = Group { losers, is_worn: stillness.births() > 0, ..Group::default() };
+    let mut elsewhere = Group { losers, emptied, is_worn: stillness.births() > 0, ..Group::default() };
     let fits_any = |group: &Group, start: &Start| match group.fitting(*start) {
         Fit::Losers(of) | Fit::Rewritten(of) => !of.is_empty(),
     };
@@ -239,6 +279,40 @@ pub fn find(
         };
     }
     (matches, paths)
+}
+
+/// When the journal has inodes without content for the first time.
+fn when_emptied<'a>(fs: &Filesystem, files: &[LostFile], losers: impl Iterator<Item = &'a (Ino, Claimant)>) -> HashMap<Ino, Emptied> {
+    let mut tables: BTreeMap<Block, Vec<(Ino, usize, &Claimant)>> = BTreeMap::new();
+    for (ino, claimant) in losers {
+        if let Some((table, byte)) = fs.geometry().inode_location(*ino) {
+            tables.entry(table).or_default().push((*ino, byte, claimant));
+        }
+    }
+    // A file that was just made is empty too.
+    let is_emptied = |inode: &Inode, claimant: &Claimant| match claimant {
+        Claimant::Dead(at) => inode.links == 0 && Some(inode.generation) == files[*at].generation,
+        Claimant::Emptied(_, now) => inode.generation == now.generation && inode.mtime == now.mtime,
+    };
+    let journal = fs.journal();
+    let is_telling = |at: Moment| {
+        let (from, to) = (Moment(at.0.saturating_sub(1)), Moment(at.0 + 1));
+        let around = journal.transactions().iter().filter(|transaction| (from..=to).contains(&transaction.moment));
+        journal.is_unbroken(from, to) && around.map(|transaction| transaction.revokes.len()).sum::<usize>() > 0
+    };
+    let mut emptied: HashMap<Ino, Emptied> = HashMap::new();
+    for (table, inodes) in tables {
+        for copy in journal.copies(table) {
+            let bytes = journal.read_copy(fs.image(), *copy).unwrap_or_default();
+            for (ino, byte, claimant) in &inodes {
+                let inode = bytes.get(*byte..).and_then(Inode::parse);
+                if inode.is_some_and(|inode| inode.size == 0 && is_emptied(&inode, claimant)) {
+                    emptied.entry(*ino).or_insert_with(|| Emptied { at: copy.moment, is_telling: is_telling(copy.moment) });
+                }
+            }
+        }
+    }
+    emptied
 }
 
 impl Claimant {
