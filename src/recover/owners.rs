@@ -149,7 +149,7 @@ impl Group {
     fn is_in_time(&self, at: usize, start: Start) -> Option<bool> {
         let (ino, _) = self.losers.get(at)?;
         match (self.emptied.get(ino), start.forgotten) {
-            (Some(emptied), Some(of)) => Some(of.from.0 <= emptied.at.0 + 1 && emptied.at.0 <= of.to.0 + 1),
+            (Some(emptied), Some(of)) => Some((of.from..=of.to).contains(&emptied.at)),
             (Some(emptied), None) => emptied.is_telling.then_some(false),
             // The inode would be in the same transactions.
             (None, Some(of)) => of.is_whole.then_some(false),
@@ -238,7 +238,7 @@ pub fn find(
     let emptied = when_emptied(fs, files, groups.values().flat_map(|group| &group.losers));
     for (number, group) in &mut groups {
         group.inds.sort_unstable();
-        group.is_worn = stillness.births_in(*number) > 0;
+        group.is_worn = stillness.is_reused(*number);
         group.emptied = group.losers.iter().filter_map(|(ino, _)| Some((*ino, *emptied.get(ino)?))).collect();
     }
     // Files that found no room in their own group.

@@ -20,6 +20,8 @@ pub struct Stillness {
     /// By block group of the inode, how many files were made in each hour since 1970 that may stand in the place of one that came and
     /// went unseen.
     births: BTreeMap<u64, BTreeMap<i64, usize>>,
+    /// Whether some of them are seen to, by when they and their neighbours were made, and not only taken to.
+    is_reused: bool,
     /// By block group of the inode, the files deleted that left no trace of where they were.
     deaths: BTreeMap<u64, Deaths>,
     /// The user says that hardly anything was written since.
@@ -125,6 +127,7 @@ impl Stillness {
         for time in born.iter().rev() {
             if earliest.is_some_and(|earliest| earliest < *time) {
                 *births.entry(time.seconds / HOUR).or_default() += 1;
+                self.is_reused = true;
             }
             earliest = Some(earliest.map_or(*time, |earliest| earliest.min(*time)));
         }
@@ -148,9 +151,10 @@ impl Stillness {
         self.births.values().flat_map(BTreeMap::values).sum()
     }
 
-    /// How many of them did so in one block group.
-    pub fn births_in(&self, group: u64) -> usize {
-        self.births.get(&group).map_or(0, |births| births.values().sum())
+    /// Whether inodes were used again, so that a file that left nothing may have had one that is another's now: anywhere, since files whose own
+    /// group is full begin in others; where inodes do not tell when they were made, in this block group.
+    pub fn is_reused(&self, group: u64) -> bool {
+        self.is_reused || self.births.get(&group).is_some_and(|births| births.values().sum::<usize>() > 0)
     }
 
     /// Whether nothing came or went since a moment. What happened in the same second comes after it, unless the inodes are more precise.
