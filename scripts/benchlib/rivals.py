@@ -96,7 +96,7 @@ def is_short(took):
 
 def rivals(bench):
     """Each gets the same image, and no more than a while for it; those that are done soon take turns."""
-    two = Two(os.path.join(bench.memory, "two.img"), *((GIB, (60 * MB, 40 * MB)) if bench.quick else (3 * GIB, (300 * MB, 200 * MB))))
+    two = Two(os.path.join(bench.memory, "two.img"), *((GIB, (60 * MB, 40 * MB)) if bench.quick else (20 * GIB, (1200 * MB, 800 * MB))))
     most = 20 if bench.quick else 90
     times, right = {}, {}
     out = os.path.join(bench.memory, "out")
