@@ -181,8 +181,8 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
     }
 
     /// Whether the pointers in a block say themselves that they are what this file had from its file block `first` on: the first of them
-    /// follows the last direct one, and they are as many as the file's size asks for, without a hole. Where both of these blocks are taken,
-    /// a later file may have had all three in their places.
+    /// follows the last direct one, and they are as many as the file's size asks for, without a hole. Where these are all that a block can hold,
+    /// and both of these blocks are taken, a later file may have had all three in their places.
     fn continues(&self, home: &[u8], first: FileBlock) -> bool {
         let Mapping::Indirect { pointers, .. } = &self.file.mapping else { return false };
         let before = pointers[indirect::DIRECT as usize - 1].filter(|_| first.0 == indirect::DIRECT);
@@ -192,7 +192,9 @@ impl<C: Claims + ?Sized, K: Cache + ?Sized> Chain<'_, C, K> {
         let count = 1 + named.by_ref().take_while(Option::is_some).count() as u64;
         let stands = |block, at| matches!(self.fate(block, Spot::Data(FileBlock(at))), Fate::Stands | Fate::Likely);
         let both_stand = before.is_some_and(|before| stands(before.block, first.0 - 1) && stands(before.block.plus(1), first.0));
-        self.file.size_from == SizeFrom::Inode && follows && count == wanted && named.all(|pointer| pointer.is_none()) && both_stand
+        let is_telling = wanted < self.fs.pointers_per_block() || both_stand;
+        let is_whole = self.file.size_from == SizeFrom::Inode && self.file.span.blocks >= self.file_blocks();
+        is_whole && follows && count == wanted && named.all(|pointer| pointer.is_none()) && is_telling
     }
 
     /// Whether a block of which no copy proves it can be this file's: its pointers are blocks that were in use before
