@@ -171,7 +171,7 @@ impl Span {
 
     /// Whether nothing tells when it was lost: only indirect blocks are left, of which the journal says nothing.
     pub fn is_undated(&self) -> bool {
-        !self.dated && self.last == Moment::PAST && self.freed == Moment(Moment::PAST.0 + 1)
+        !self.dated && self.last == Moment::PAST && self.freed <= Moment(Moment::PAST.0 + 1)
     }
 }
 

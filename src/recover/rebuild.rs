@@ -315,7 +315,7 @@ impl Rebuild<'_> {
         for (at, than) in later {
             let freed = files[first + than].span.freed;
             let span = &mut files[first + at].span;
-            if span.freed <= freed {
+            if span.freed >= freed {
                 span.freed = Moment(freed.0.saturating_sub(1));
             }
         }
