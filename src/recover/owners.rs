@@ -297,8 +297,10 @@ fn when_emptied<'a>(fs: &Filesystem, files: &[LostFile], losers: impl Iterator<I
     let journal = fs.journal();
     let is_telling = |at: Moment| {
         let (from, to) = (Moment(at.0.saturating_sub(1)), Moment(at.0 + 1));
-        let around = journal.transactions().iter().filter(|transaction| (from..=to).contains(&transaction.moment));
-        journal.is_unbroken(from, to) && around.map(|transaction| transaction.revokes.len()).sum::<usize>() > 0
+        let transactions = journal.transactions();
+        let first = transactions.partition_point(|transaction| transaction.moment < from);
+        let mut around = transactions[first..].iter().take_while(|transaction| transaction.moment <= to);
+        journal.is_unbroken(from, to) && around.any(|transaction| !transaction.revokes.is_empty())
     };
     let mut emptied: HashMap<Ino, Emptied> = HashMap::new();
     for (table, inodes) in tables {

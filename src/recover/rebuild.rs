@@ -190,8 +190,9 @@ impl Rebuild<'_> {
             let (size, open) = (recovery.files[file].size, recovery.files[file].size_from == SizeFrom::Chain);
             let agrees = |table: &Table| {
                 let place = (file, table.level, table.first);
-                let is_named = self.known.named.get(&place).is_none_or(|block| *block == self.survey.pages[table.page].block);
-                let is_free = is_named && !self.known.filled.contains(&place) && (open || table.first.0.saturating_mul(block_size) < size);
+                let fits_pointer = self.known.named.get(&place).is_none_or(|block| *block == self.survey.pages[table.page].block);
+                let is_free =
+                    fits_pointer && !self.known.filled.contains(&place) && (open || table.first.0.saturating_mul(block_size) < size);
                 self.known.pages.get(&table.page).map_or(is_free, |known| *known == place)
             };
             match chain.tables.iter().all(agrees) {
